@@ -1,0 +1,1 @@
+"""Model definitions, authored once over the vocabulary of `onnxsd.ops`."""
