@@ -1,0 +1,84 @@
+"""Which tests run: `--run MARK` asks for those that need a GPU, the network, weights or an own environment."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Generator
+
+import pytest
+
+# Skipped unless asked for by name; once asked for, one that cannot run fails instead of skipping.
+ON_REQUEST = ("gpu", "network", "weights", "optimum", "tensorrt")
+REFERENCE = "reference"
+REFERENCE_PACKAGES = ("torch", "diffusers", "transformers")
+
+_NOT_ASKED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--run MARK`, repeatable."""
+    parser.addoption(
+        "--run",
+        action="append",
+        default=[],
+        choices=[*ON_REQUEST, REFERENCE],
+        metavar="MARK",
+        help=f"also run the tests marked so ({', '.join(ON_REQUEST)}), or insist on the {REFERENCE} tests",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse `--run reference` where the reference cannot be imported."""
+    missing = missing_reference()
+    if missing and REFERENCE in config.getoption("--run"):
+        raise pytest.UsageError(
+            f"--run {REFERENCE} was asked for, but {', '.join(missing)} is not installed: "
+            "pip install -c constraints.txt '.[reference]'"
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what was not asked for; leave out the reference tests where there is no reference."""
+    asked = config.getoption("--run")
+    for item in items:
+        for mark in ON_REQUEST:
+            if item.get_closest_marker(mark) and mark not in asked:
+                item.stash[_NOT_ASKED] = True
+                item.add_marker(pytest.mark.skip(reason=f"asked for by --run {mark}"))
+    if missing_reference():
+        left_out = [item for item in items if item.get_closest_marker(REFERENCE)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the skip of a test that was asked for into a failure."""
+    report = yield
+    asked = [mark for mark in item.config.getoption("--run") if item.get_closest_marker(mark)]
+    if report.skipped and asked and not item.stash.get(_NOT_ASKED, False) and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"--run {asked[0]} asked for this test, and it could not run: {_reason(report)}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say that the comparison with the reference was not made."""
+    missing = missing_reference()
+    if missing:
+        terminalreporter.write_line(
+            f"reference tests were left out: {', '.join(missing)} is not installed "
+            "(pip install -c constraints.txt '.[reference]')",
+            yellow=True,
+        )
+
+
+def missing_reference() -> tuple[str, ...]:
+    """The reference's packages that are not installed."""
+    return tuple(name for name in REFERENCE_PACKAGES if importlib.util.find_spec(name) is None)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
