@@ -1,0 +1,1 @@
+"""From a checkpoint in diffusers' layout to a verified ONNX folder."""
