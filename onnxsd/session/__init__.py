@@ -1,0 +1,33 @@
+"""ONNX Runtime, wrapped: sessions that run where they were asked to, and tensors that stay on the device.
+
+Importing this imports no ONNX Runtime: that happens with the first call that needs it.
+"""
+
+from onnxsd.session.binding import Binding
+from onnxsd.session.device import DeviceArray, empty, to_device, to_host, update
+from onnxsd.session.providers import Choice, resolve
+from onnxsd.session.runtime import Package, Runtime, available
+from onnxsd.session.session import Session
+from onnxsd.session.settings import ConvSearch, LogLevel, Optimization, Provider, SessionSettings
+from onnxsd.session.specs import TensorSpec
+
+__all__ = [
+    "Binding",
+    "Choice",
+    "ConvSearch",
+    "DeviceArray",
+    "LogLevel",
+    "Optimization",
+    "Package",
+    "Provider",
+    "Runtime",
+    "Session",
+    "SessionSettings",
+    "TensorSpec",
+    "available",
+    "empty",
+    "resolve",
+    "to_device",
+    "to_host",
+    "update",
+]

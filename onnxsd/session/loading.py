@@ -1,0 +1,115 @@
+"""Making ONNX Runtime's session: its options, and the proof that it is the one that was asked for."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from onnxsd.errors import OnnxsdError, ProviderFallbackError, UsageError
+from onnxsd.session import cuda, runtime
+from onnxsd.session.failures import explain, is_out_of_memory, runtime_exceptions
+from onnxsd.session.native_log import capture, severity
+from onnxsd.session.settings import LogLevel, Provider, SessionSettings
+
+_log = logging.getLogger(__name__)
+_REJECTED = re.compile(r"Cannot use user supplied initializer with name: \(([^)]*)\)")
+_CPU_NODES_REFUSED = "fallback to the CPU EP has been explicitly disabled"
+
+
+def require_consistent(settings: SessionSettings, provider: Provider) -> None:
+    """Refuse settings that a provider cannot follow."""
+    if provider is Provider.CPU and settings.cuda_graph:
+        raise UsageError("a CUDA graph was asked of a session on the CPU")
+    if provider is Provider.CUDA and not settings.prepack:
+        raise UsageError("prepacking cannot be off on CUDA: NhwcConv learns the layout of its weights there")
+
+
+def native_options(settings: SessionSettings, provider: Provider) -> Any:
+    """ONNX Runtime's options for a session that is not loaded yet."""
+    module = runtime.load()
+    options = module.SessionOptions()
+    options.graph_optimization_level = getattr(module.GraphOptimizationLevel, settings.optimize.value)
+    # What it warns of while it loads is read for reasons, whatever the user wants to see.
+    options.log_severity_level = int(min(LogLevel.WARNING, settings.log))
+    if settings.threads is not None:
+        options.intra_op_num_threads = settings.threads
+    if not settings.prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    if provider is Provider.CUDA and not settings.cpu_nodes:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def run_options(settings: SessionSettings, *, graph_id: int | None = None, synchronize: bool = True) -> Any:
+    """Options of one run: which captured graph it replays, and whether it waits for the device."""
+    options = runtime.load().RunOptions()
+    options.log_severity_level = int(settings.log)
+    if graph_id is not None:
+        options.add_run_config_entry("gpu_graph_id", str(graph_id))
+    if not synchronize:
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
+
+
+def load(
+    model: bytes | Path,
+    options: Any,
+    *,
+    settings: SessionSettings,
+    provider: Provider,
+    device_id: int,
+    label: str,
+) -> Any:
+    """An `InferenceSession` whose first provider is the one asked for, with the weights that were given."""
+    module = runtime.load()
+    notes = cuda.require() if provider is Provider.CUDA else ""
+    chosen = settings.cuda_options(device_id) if provider is Provider.CUDA else {}
+    source = str(model) if isinstance(model, Path) else model
+    failure: Exception | None = None
+    with capture() as log:
+        try:
+            # enable_fallback=0: otherwise the Python class prints a failure and starts over on the CPU.
+            native = module.InferenceSession(
+                source, options, providers=[(provider.runtime_name, chosen)], enable_fallback=0
+            )
+        except runtime_exceptions(module) as error:
+            failure = error
+    said = f"{notes}\n{log.text}"
+    if failure is not None:
+        raise _load_failure(failure, said, provider, label) from failure
+    native.disable_fallback()
+    if native.get_providers()[0] != provider.runtime_name:
+        raise cuda.not_started(cuda.reason_in(said))
+    _require_shared(log.text, label)
+    _pass_on(log.text, label)
+    return native
+
+
+def _load_failure(error: Exception, said: str, provider: Provider, label: str) -> OnnxsdError:
+    text = str(error)
+    if provider is Provider.CUDA and not is_out_of_memory(error):
+        if cuda.says_not_started(text) or cuda.says_not_started(said):
+            return cuda.not_started(cuda.reason_in(text, said))
+        if _CPU_NODES_REFUSED in text:
+            return ProviderFallbackError(
+                f"{cuda.ASKED}{label} has nodes that would run on the CPU",
+                hint="author shapes as initializers, or allow it with SessionSettings(cpu_nodes=True)",
+            )
+    return explain(error, doing=f"load {label}", provider=provider)
+
+
+def _require_shared(said: str, label: str) -> None:
+    """Refuse a session that ignored weights which were given, because they lie on another device."""
+    if rejected := _REJECTED.findall(said):
+        raise UsageError(
+            f"{label}: {len(rejected)} weights were not used in place, "
+            f"because ONNX Runtime wants them on another device: {', '.join(rejected[:5])}"
+        )
+
+
+def _pass_on(said: str, label: str) -> None:
+    for line in said.splitlines():
+        if level := severity(line):
+            _log.log(logging.ERROR if level in "EF" else logging.DEBUG, "%s: %s", label, line)
