@@ -1,0 +1,146 @@
+"""The components of a pipeline: where each lies in a checkpoint, and how its graph is authored.
+
+A new component (a transformer denoiser, a ControlNet) is one entry in COMPONENTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnxsd.models import clip, unet, unet_config, vae
+from onnxsd.ops import Ops, Target, ops_for
+from onnxsd.ops.graph import AuthoredGraph
+from onnxsd.tensors import Dim, DType, Size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """Everything that a component's graph depends on besides its sizes, target and precision."""
+
+    component: Component
+    # The content of the component's config.json.
+    config: Mapping[str, Any]
+    # How many time ids a request has (UNet with an added condition).
+    time_ids: int = 6
+    # What the VAE's residual stream is kept times.
+    scale: float = 1.0
+
+    def author(self, target: Target, dtype: DType, sizes: Mapping[str, Dim] | None = None) -> AuthoredGraph:
+        """The component's graph; sizes that are not given stay symbolic under their own names."""
+        wanted = sizes or {}
+        bound = {name: wanted.get(name, Size.symbol(name)) for name in self.component.symbols}
+        ops = ops_for(target, self.component.name, dtype)
+        self.component.author(ops, self, bound)
+        return ops.finish()
+
+
+Author = Callable[[Ops, Blueprint, Mapping[str, Dim]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One model of a pipeline, as the exported folder names it."""
+
+    name: str
+    # The folder of its config.json and weights in a checkpoint, and the weights' file name without ending.
+    source: str
+    weights_name: str
+    author: Author
+    # The symbolic sizes of its inputs.
+    symbols: tuple[str, ...]
+    # Which of the checkpoint's tensors belong to it; empty for all.
+    prefixes: tuple[str, ...] = ()
+    # Tensors of older checkpoints that are buffers, not weights.
+    ignored: tuple[str, ...] = ()
+    # What a tensor that other versions of diffusers or transformers saved is called here.
+    rename: Callable[[str], str] = str
+
+    def owns(self, tensor: str) -> bool:
+        """Whether a tensor of the checkpoint is this component's to use."""
+        mine = not self.prefixes or tensor.startswith(self.prefixes)
+        return mine and not tensor.endswith(self.ignored or ("\0",))
+
+
+def _unet(ops: Ops, blueprint: Blueprint, sizes: Mapping[str, Dim]) -> None:
+    unet.author(ops, unet_config.parse(blueprint.config, time_ids=blueprint.time_ids), **sizes)
+
+
+def _vae_decoder(ops: Ops, blueprint: Blueprint, sizes: Mapping[str, Dim]) -> None:
+    vae.author_decoder(ops, vae.parse(blueprint.config), **sizes, scale=blueprint.scale)
+
+
+def _vae_encoder(ops: Ops, blueprint: Blueprint, sizes: Mapping[str, Dim]) -> None:
+    vae.author_encoder(ops, vae.parse(blueprint.config), **sizes, scale=blueprint.scale)
+
+
+def _text_encoder(ops: Ops, blueprint: Blueprint, sizes: Mapping[str, Dim]) -> None:
+    clip.author(ops, clip.parse(blueprint.config), **sizes)
+
+
+def _rename_vae(tensor: str) -> str:
+    """Checkpoints made before diffusers 0.18 call the attention's parts by other names."""
+    for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+        tensor = tensor.replace(f".attentions.0.{old}.", f".attentions.0.{new}.")
+    return tensor
+
+
+def _rename_text_encoder(tensor: str) -> str:
+    """transformers 5 saves CLIPTextModel without the prefix that every published checkpoint has."""
+    return f"text_model.{tensor}" if tensor.startswith(("embeddings.", "encoder.", "final_layer_norm.")) else tensor
+
+
+# transformers before 4.31 saved the positions 0…76 as a tensor.
+_POSITION_IDS = ("embeddings.position_ids",)
+
+COMPONENTS: tuple[Component, ...] = (
+    Component(
+        name="text_encoder",
+        source="text_encoder",
+        weights_name="model",
+        author=_text_encoder,
+        symbols=("batch", "sequence"),
+        ignored=_POSITION_IDS,
+        rename=_rename_text_encoder,
+    ),
+    Component(
+        name="text_encoder_2",
+        source="text_encoder_2",
+        weights_name="model",
+        author=_text_encoder,
+        symbols=("batch", "sequence"),
+        ignored=_POSITION_IDS,
+        rename=_rename_text_encoder,
+    ),
+    Component(
+        name="unet",
+        source="unet",
+        weights_name="diffusion_pytorch_model",
+        author=_unet,
+        symbols=("batch", "height", "width", "sequence"),
+    ),
+    Component(
+        name="vae_decoder",
+        source="vae",
+        weights_name="diffusion_pytorch_model",
+        author=_vae_decoder,
+        symbols=("batch", "height", "width"),
+        prefixes=("decoder.", "post_quant_conv."),
+        rename=_rename_vae,
+    ),
+    Component(
+        name="vae_encoder",
+        source="vae",
+        weights_name="diffusion_pytorch_model",
+        author=_vae_encoder,
+        symbols=("batch", "height", "width"),
+        prefixes=("encoder.", "quant_conv."),
+        rename=_rename_vae,
+    ),
+)
+
+
+def component(name: str) -> Component:
+    """The component called `name`."""
+    return next(entry for entry in COMPONENTS if entry.name == name)

@@ -1,0 +1,326 @@
+"""The ONNX operators that lowerings may emit, each with the rule for its output's shape and type.
+
+ONNX's own shape inference sees nothing behind a `com.microsoft` node. Here every operator, standard or not,
+has its rule, so a graph's shapes are proved symbolically while it is being authored. A new operator is one
+function with `@operator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import onnx_ir as ir
+
+from onnxsd.errors import ShapeError
+from onnxsd.tensors import Dim, DType, Shape, ceil_div, shape_text
+
+MICROSOFT = "com.microsoft"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Value:
+    """One value of the graph being authored: its shape as the ONNX node has it, and its type."""
+
+    shape: Shape
+    dtype: DType
+    ir: ir.Value
+
+    def __str__(self) -> str:
+        return f"{self.ir.name} {shape_text(self.shape)}"
+
+
+Operands: TypeAlias = "tuple[Value | None, ...]"
+Attributes: TypeAlias = Mapping[str, Any]
+Outputs: TypeAlias = "tuple[tuple[Shape, DType], ...]"
+Rule: TypeAlias = Callable[[Operands, Attributes], Outputs]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """One ONNX operator: where it lives and what it makes of its operands."""
+
+    name: str
+    domain: str
+    rule: Rule
+
+
+OPERATORS: dict[str, Operator] = {}
+
+
+def operator(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """Register the decorated rule for one or more operators of a domain."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            OPERATORS[name] = Operator(name=name, domain=domain, rule=rule)
+        return rule
+
+    return register
+
+
+def refuse(problem: str, *operands: Value | None) -> ShapeError:
+    """The error for operands that do not fit: the problem and the shapes that were found."""
+    found = ", ".join(str(value) for value in operands if value is not None)
+    return ShapeError(f"{problem}: found {found}")
+
+
+def broadcast(left: Shape, right: Shape) -> Shape | None:
+    """The shape that two shapes broadcast to, or None where they do not."""
+    rank = max(len(left), len(right))
+    pairs = zip((1,) * (rank - len(left)) + left, (1,) * (rank - len(right)) + right, strict=True)
+    sizes: list[Dim] = []
+    for a, b in pairs:
+        if a != b and a != 1 and b != 1:
+            return None
+        sizes.append(b if a == 1 else a)
+    return tuple(sizes)
+
+
+def operand(operands: Operands, index: int) -> Value:
+    """The operand at `index`, which the operator must have."""
+    value = operands[index] if index < len(operands) else None
+    if value is None:
+        raise ShapeError(f"operand {index} is missing")
+    return value
+
+
+def require_shape(value: Value | None, shape: Shape, what: str) -> None:
+    """Refuse an operand, where it is given, whose shape is not `shape`."""
+    if value is not None and value.shape != shape:
+        raise refuse(f"{what} must have shape {shape_text(shape)}", value)
+
+
+def same_dtype(*values: Value | None) -> DType:
+    """The type that all given operands share; ONNX promotes nothing."""
+    given = [value for value in values if value is not None]
+    if any(value.dtype is not given[0].dtype for value in given):
+        types = ", ".join(f"{value.ir.name} {value.dtype.numpy_name}" for value in given)
+        raise ShapeError(f"operands of different types: {types}")
+    return given[0].dtype
+
+
+@operator("Add", "Mul", "Sub", "Div", "Less")
+def elementwise(operands: Operands, attributes: Attributes) -> Outputs:
+    left, right = operand(operands, 0), operand(operands, 1)
+    shape = broadcast(left.shape, right.shape)
+    if shape is None:
+        raise refuse("shapes do not broadcast", left, right)
+    return ((shape, same_dtype(left, right)),)
+
+
+@operator("Sigmoid", "Erf", "Sin", "Cos", "Softmax")
+def unary(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    return ((x.shape, x.dtype),)
+
+
+@operator("Cast")
+def cast(operands: Operands, attributes: Attributes) -> Outputs:
+    return ((operand(operands, 0).shape, FROM_IR[attributes["to"]]),)
+
+
+@operator("Equal")
+def equal(operands: Operands, attributes: Attributes) -> Outputs:
+    ((shape, _),) = elementwise(operands, attributes)
+    return ((shape, DType.BOOL),)
+
+
+@operator("MatMul")
+def matmul(operands: Operands, attributes: Attributes) -> Outputs:
+    left, right = operand(operands, 0), operand(operands, 1)
+    batch = broadcast(left.shape[:-2], right.shape[:-2])
+    if batch is None or left.shape[-1] != right.shape[-2]:
+        raise refuse("matrices do not multiply", left, right)
+    return (((*batch, left.shape[-2], right.shape[-1]), same_dtype(left, right)),)
+
+
+@operator("Conv")
+def conv(operands: Operands, attributes: Attributes) -> Outputs:
+    x, weight = operand(operands, 0), operand(operands, 1)
+    bias = operands[2] if len(operands) > 2 else None
+    batch, channels, height, width = x.shape
+    out, taken, kernel_h, kernel_w = weight.shape
+    if taken != channels:
+        raise refuse("the convolution's weight takes other channels", x, weight)
+    require_shape(bias, (out,), "the convolution's bias")
+    sizes = _convolved((height, width), (kernel_h, kernel_w), attributes)
+    return (((batch, out, *sizes), same_dtype(x, weight, bias)),)
+
+
+@operator("NhwcConv", domain=MICROSOFT)
+def nhwc_conv(operands: Operands, attributes: Attributes) -> Outputs:
+    x, weight = operand(operands, 0), operand(operands, 1)
+    bias = operands[2] if len(operands) > 2 else None
+    batch, height, width, channels = x.shape
+    out, kernel_h, kernel_w, taken = weight.shape
+    if taken != channels:
+        raise refuse("the convolution's weight takes other channels", x, weight)
+    require_shape(bias, (out,), "the convolution's bias")
+    sizes = _convolved((height, width), (kernel_h, kernel_w), attributes)
+    return (((batch, *sizes, out), same_dtype(x, weight, bias)),)
+
+
+def _convolved(sizes: tuple[Dim, Dim], kernel: tuple[Dim, Dim], attributes: Attributes) -> tuple[Dim, Dim]:
+    """⌊(size + pads − kernel) / stride⌋ + 1 of height and width, written as a ceiling division."""
+    top, left, bottom, right = attributes["pads"]
+    stride_h, stride_w = attributes["strides"]
+    if not isinstance(kernel[0], int) or not isinstance(kernel[1], int):
+        raise ShapeError(f"a convolution kernel of unknown size {shape_text(kernel)}")
+    height = ceil_div(sizes[0] + (top + bottom - kernel[0] + 1), stride_h)
+    width = ceil_div(sizes[1] + (left + right - kernel[1] + 1), stride_w)
+    return height, width
+
+
+@operator("InstanceNormalization")
+def instance_norm(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    for value in operands[1:]:
+        require_shape(value, (x.shape[1],), "an instance norm's scale or bias")
+    return ((x.shape, same_dtype(*operands)),)
+
+
+@operator("LayerNormalization")
+def layer_norm(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    for value in operands[1:]:
+        require_shape(value, (x.shape[-1],), "a layer norm's scale or bias")
+    return ((x.shape, same_dtype(*operands)),)
+
+
+@operator("SkipLayerNormalization", domain=MICROSOFT)
+def skip_layer_norm(operands: Operands, attributes: Attributes) -> Outputs:
+    x, skip = operand(operands, 0), operand(operands, 1)
+    require_shape(skip, x.shape, "the skip")
+    for value in operands[2:]:
+        require_shape(value, (x.shape[-1],), "a layer norm's scale or bias")
+    dtype = same_dtype(*operands)
+    # Outputs 1 and 2 (mean, inverse deviation) are never asked for; output 3 is the sum.
+    return ((x.shape, dtype), ((), DType.FLOAT32), ((), DType.FLOAT32), (x.shape, dtype))
+
+
+@operator("GroupNorm", domain=MICROSOFT)
+def group_norm(operands: Operands, attributes: Attributes) -> Outputs:
+    x, gamma, beta = (operand(operands, index) for index in range(3))
+    _check_groups(x, gamma, beta, attributes["groups"])
+    return ((x.shape, x.dtype),)
+
+
+@operator("SkipGroupNorm", domain=MICROSOFT)
+def skip_group_norm(operands: Operands, attributes: Attributes) -> Outputs:
+    x, gamma, beta, skip = (operand(operands, index) for index in range(4))
+    bias = operands[4] if len(operands) > 4 else None
+    _check_groups(x, gamma, beta, attributes["groups"])
+    if skip.shape not in (x.shape, (x.shape[0], x.shape[3])):
+        raise refuse("the skip must have the input's shape, or (batch, channels)", x, skip)
+    require_shape(bias, (x.shape[3],), "the skip's bias")
+    dtype = same_dtype(x, skip, bias)
+    return ((x.shape, dtype), (x.shape, dtype))
+
+
+def _check_groups(x: Value, gamma: Value, beta: Value, groups: int) -> None:
+    channels = x.shape[3]
+    if not isinstance(channels, int) or channels % groups:
+        raise refuse(f"channels do not divide into {groups} groups", x)
+    for value in (gamma, beta):
+        require_shape(value, (channels,), "a group norm's scale or bias")
+        if value.dtype is not DType.FLOAT32:
+            raise refuse("com.microsoft GroupNorm takes gamma and beta in float32 only", value)
+
+
+@operator("MultiHeadAttention", domain=MICROSOFT)
+def multi_head_attention(operands: Operands, attributes: Attributes) -> Outputs:
+    query, key, value = (operand(operands, index) for index in range(3))
+    batch, queries, width = query.shape
+    if key.shape[0] != batch or key.shape[2] != width or value.shape != key.shape:
+        raise refuse("query, key and value do not fit", query, key, value)
+    if not isinstance(width, int) or width % attributes["num_heads"]:
+        raise refuse(f"the width does not divide into {attributes['num_heads']} heads", query)
+    return (((batch, queries, width), same_dtype(query, key, value)),)
+
+
+@operator("BiasSplitGelu", domain=MICROSOFT)
+def bias_split_gelu(operands: Operands, attributes: Attributes) -> Outputs:
+    x, bias = operand(operands, 0), operand(operands, 1)
+    width = x.shape[-1]
+    require_shape(bias, (width,), "the bias")
+    if not isinstance(width, int) or width % 2:
+        raise refuse("the width must be even", x)
+    return (((*x.shape[:-1], width // 2), same_dtype(x, bias)),)
+
+
+@operator("BiasAdd", domain=MICROSOFT)
+def bias_add(operands: Operands, attributes: Attributes) -> Outputs:
+    x, bias, skip = (operand(operands, index) for index in range(3))
+    require_shape(bias, (x.shape[-1],), "the bias")
+    require_shape(skip, x.shape, "the skip")
+    return ((x.shape, same_dtype(x, bias, skip)),)
+
+
+@operator("Gelu", "QuickGelu", domain=MICROSOFT)
+def fused_activation(operands: Operands, attributes: Attributes) -> Outputs:
+    return unary(operands, attributes)
+
+
+@operator("Transpose")
+def transpose(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    return ((tuple(x.shape[axis] for axis in attributes["perm"]), x.dtype),)
+
+
+@operator("Concat")
+def concat(operands: Operands, attributes: Attributes) -> Outputs:
+    values = [operand(operands, index) for index in range(len(operands))]
+    axis = attributes["axis"] % len(values[0].shape)
+    rest = [(*value.shape[:axis], *value.shape[axis + 1 :]) for value in values]
+    if any(other != rest[0] for other in rest):
+        raise refuse(f"values cannot be concatenated along axis {axis}", *values)
+    total: Dim = 0
+    for value in values:
+        total = total + value.shape[axis]
+    shape = (*values[0].shape[:axis], total, *values[0].shape[axis + 1 :])
+    return ((shape, same_dtype(*values)),)
+
+
+@operator("Split")
+def split_in_two(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    width = x.shape[-1]
+    if attributes["axis"] != -1 or not isinstance(width, int) or width % 2:
+        raise refuse("the last axis must be even to be split in two", x)
+    half = ((*x.shape[:-1], width // 2), x.dtype)
+    return (half, half)
+
+
+@operator("Gather")
+def gather_rows(operands: Operands, attributes: Attributes) -> Outputs:
+    table, indices = operand(operands, 0), operand(operands, 1)
+    return (((*indices.shape, *table.shape[1:]), table.dtype),)
+
+
+@operator("GatherND")
+def gather_one_per_batch(operands: Operands, attributes: Attributes) -> Outputs:
+    data, indices = operand(operands, 0), operand(operands, 1)
+    if attributes["batch_dims"] != 1 or indices.shape != (data.shape[0], 1):
+        raise refuse("one index a batch entry is needed", data, indices)
+    return (((data.shape[0], *data.shape[2:]), data.dtype),)
+
+
+@operator("ArgMax")
+def argmax(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    if attributes["keepdims"] != 1 or attributes["axis"] != -1:
+        raise refuse("only the last axis is reduced, and kept", x)
+    return (((*x.shape[:-1], 1), DType.INT64),)
+
+
+FROM_IR = {
+    ir.DataType.FLOAT: DType.FLOAT32,
+    ir.DataType.FLOAT16: DType.FLOAT16,
+    ir.DataType.BFLOAT16: DType.BFLOAT16,
+    ir.DataType.INT64: DType.INT64,
+    ir.DataType.INT32: DType.INT32,
+    ir.DataType.BOOL: DType.BOOL,
+}
+TO_IR = {dtype: data_type for data_type, dtype in FROM_IR.items()}

@@ -1,0 +1,67 @@
+"""Carrying out a recipe: a checkpoint's tensor becomes an initializer's bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from onnxsd.errors import WeightsError
+from onnxsd.tensors import DType
+from onnxsd.weights.recipe import Recipe
+from onnxsd.weights.tensor_file import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastLoss:
+    """What a cast to fp16 could not keep: finite values that overflowed, other values that turned to zero."""
+
+    overflowed: int = 0
+    zeroed: int = 0
+
+    def __add__(self, other: CastLoss) -> CastLoss:
+        return CastLoss(overflowed=self.overflowed + other.overflowed, zeroed=self.zeroed + other.zeroed)
+
+
+NO_LOSS = CastLoss()
+
+
+def carry_out(recipe: Recipe, array: Array, stored: DType) -> tuple[Array, CastLoss]:
+    """The initializer that `recipe` makes of `array`, contiguous, and what the cast lost.
+
+    Args:
+        recipe: what to do.
+        array: the tensor as the file holds it (bfloat16 as its bits), (recipe.source_shape).
+        stored: its type in the file.
+
+    Raises:
+        WeightsError: the tensor holds NaN or infinity.
+    """
+    if stored is DType.BFLOAT16:
+        array = array.view(ml_dtypes.bfloat16).astype(np.float32)
+    array = array.reshape(recipe.source_shape)
+    if recipe.permutation is not None:
+        array = array.transpose(recipe.permutation)
+    if recipe.scale != 1.0:
+        array = array.astype(np.float32) * np.float32(recipe.scale)
+    target = np.dtype(recipe.dtype.numpy_name)
+    with np.errstate(over="ignore"):
+        made = np.ascontiguousarray(array.astype(target, copy=False))
+    loss = NO_LOSS
+    if array.dtype != target and recipe.dtype is DType.FLOAT16:
+        loss = _loss(array, made)
+    if not loss.overflowed and not np.isfinite(made).all():
+        raise WeightsError(
+            f"{recipe.source} holds NaN or infinity", hint="the checkpoint is damaged, or its own fp16 overflowed"
+        )
+    return made.reshape(recipe.shape), loss
+
+
+def _loss(before: Array, after: Array) -> CastLoss:
+    finite = np.isfinite(before)
+    if not finite.all():
+        return NO_LOSS  # named by the check for NaN and infinity
+    return CastLoss(
+        overflowed=int(np.isinf(after).sum()), zeroed=int(np.count_nonzero((after == 0) & (before != 0)))
+    )
