@@ -1,0 +1,1 @@
+"""From words to what a text encoder takes: tokenizers of checkpoints, and a vocabulary for random ones."""
