@@ -1,0 +1,98 @@
+"""Checks of what could be installed here, whatever is installed now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnxsd.doctor.case import Case, check, floors_text
+from onnxsd.doctor.finding import ByHand, Finding, Severity
+from onnxsd.doctor.fit import Kind
+from onnxsd.doctor.recommend import in_the_way_of_all, serving, too_old_for
+
+
+@check("no-wheel-serves", needs=("platform_tags",))
+def no_wheel_serves(case: Case) -> Iterator[Finding]:
+    """No release of onnxruntime-gpu that serves the goal fits this machine.
+
+    What fits is computed from each wheel's tags and Python ABIs, the CUDA major that it was built for
+    against the driver, and the GPUs that its code covers. The recommendation lists, for every newer
+    release, why it does not fit.
+
+    Sources: rows `releases`, `drivers` and `floors` of compat_matrix.yaml.
+    """
+    best = case.recommendation
+    if not case.machine.gpus or (best is not None and best.suffices):
+        return
+    fits = f"{best.version} is the newest that fits" if best else "none fits"
+    wanted = floors_text(case, case.matrix.package)
+    # The floors are releases themselves, so there are some; the nearest says what to do.
+    rows = serving(case.machine, case.matrix, case.goal)
+    nearest = min(rows, key=lambda row: len(row.obstacles))
+    yield Finding(
+        severity=case.stops_generate,
+        summary=f"no onnxruntime-gpu that can {case.goal.value} fits this machine: {fits}, "
+        f"it needs {wanted} or newer",
+        because=f"{nearest.version}: " + "; ".join(one.reason for one in nearest.obstacles),
+        remedies=(
+            ByHand(steps=(*(one.would_need for one in nearest.obstacles), "or use the CPU: onnxsd[cpu]")),
+        ),
+    )
+
+
+@check("python-without-wheel")
+def python_without_wheel(case: Case) -> Iterator[Finding]:
+    """No release of onnxruntime-gpu that serves the goal has a wheel for this Python.
+
+    Releases that serve have wheels for CPython 3.11 to 3.14; for 3.10 the newest is 1.23.2. There is none
+    for PyPy, and the free-threaded builds exist on Linux alone.
+
+    Source: tags and Requires-Python of the wheels.
+    """
+    yield from _obstacle(case, Kind.PYTHON, "has a wheel for this Python")
+
+
+@check("glibc-too-old", needs=("platform_tags",))
+def glibc_too_old(case: Case) -> Iterator[Finding]:
+    """The system's C library is older than every wheel that serves the goal asks for, or is not glibc.
+
+    The newest wheels are manylinux_2_28, the oldest that serve manylinux_2_27; on an older system pip
+    quietly takes a release of 2023. Alpine has musl, for which there is no wheel at all. A container with a
+    newer system runs on the same kernel and driver.
+
+    Sources: tags of the wheels; pypa's pep600_compliance for systems.
+    """
+    yield from _obstacle(case, Kind.LIBC, "installs on this system")
+
+
+@check("pip-too-old")
+def pip_too_old(case: Case) -> Iterator[Finding]:
+    """This pip does not know the tags of today's wheels.
+
+    pip reads `manylinux_2_28` from 20.3 on; an older one passes these wheels over and takes an old release
+    that has a name which it knows.
+
+    Sources: PEP 600; rows `pip_tags` of compat_matrix.yaml.
+    """
+    wanted = too_old_for(case.machine, case.matrix)
+    if wanted is not None:
+        yield Finding(
+            severity=Severity.ERROR,
+            summary=f"pip {case.machine.pip} is older than {wanted}",
+            because="it passes over today's wheels without a word and takes old releases",
+            remedies=(
+                ByHand(steps=("upgrade pip first",), commands=("python -m pip install --upgrade pip",)),
+            ),
+        )
+
+
+def _obstacle(case: Case, kind: Kind, does: str) -> Iterator[Finding]:
+    if not case.machine.gpus:
+        return
+    found = in_the_way_of_all(case.machine, case.matrix, case.goal, kind)
+    if found is not None:
+        yield Finding(
+            severity=case.stops_generate,
+            summary=f"no onnxruntime-gpu that can {case.goal.value} {does}",
+            because=found.reason,
+            remedies=(ByHand(steps=(found.would_need,)),),
+        )

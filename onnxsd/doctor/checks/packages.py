@@ -1,0 +1,151 @@
+"""Checks of what is installed: which runtime, how many, and what goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnxsd.doctor.case import Case, check, floors_text
+from onnxsd.doctor.finding import Finding, Pip, Severity
+from onnxsd.machine import Distribution, Outcome
+
+
+@check("ort-two-wheels", needs=("distributions",))
+def two_runtime_wheels(case: Case) -> Iterator[Finding]:
+    """More than one package provides `onnxruntime`, and each overwrites the other's files.
+
+    `onnxruntime` and `onnxruntime-gpu` install into the same folder, and no wheel of either declares that
+    it replaces the other, so pip installs both without a word; the last one wins, and the CUDA provider
+    vanishes or its libraries stay without the module that loads them. Asking for two of onnxsd's extras
+    `cpu`, `cuda12` and `cuda13` does the same.
+
+    Sources: METADATA of all 341 onnxruntime-gpu wheels; microsoft/onnxruntime#26996.
+    """
+    if len(case.runtimes) < 2:
+        return
+    yield Finding(
+        severity=Severity.ERROR,
+        summary=f"{len(case.runtimes)} packages provide onnxruntime: {_names(case.runtimes)}",
+        because="they share one folder, so the last one installed wins and the CUDA provider can vanish",
+        evidence=tuple(f"{one.name} {one.version} owns onnxruntime/" for one in case.runtimes),
+        remedies=(case.reinstall(),),
+    )
+
+
+@check("ort-missing", needs=("distributions",))
+def runtime_missing(case: Case) -> Iterator[Finding]:
+    """No package provides `onnxruntime`.
+
+    The base install of onnxsd brings no runtime, because the right one depends on the machine: the doctor
+    names it. Without one, `export` cannot check what it writes, and `generate` cannot run.
+
+    Source: onnxsd's own setup.cfg.
+    """
+    imported = any(one.outcome is not Outcome.NOT_INSTALLED for one in case.machine.probes or ())
+    if case.runtimes or imported:  # one that was built from source may have no metadata
+        return
+    yield Finding(
+        severity=Severity.ERROR,
+        summary="onnxruntime is not installed",
+        because="it runs the graphs, and checks them after an export",
+        remedies=(case.reinstall(),),
+    )
+
+
+@check("ort-below-floor", needs=("distributions",))
+def runtime_below_floor(case: Case) -> Iterator[Finding]:
+    """The installed runtime is older than the task needs.
+
+    pip takes the newest wheel that the system, the Python and its own version allow, and does not say when
+    that is years old: on glibc 2.26 it is 1.16.3. The floors, with their reasons, are in
+    compat_matrix.yaml.
+
+    Sources: tags and Requires-Python of all onnxruntime-gpu wheels; microsoft/onnxruntime#20737.
+    """
+    for one in case.runtimes:
+        release = case.matrix.release(one.version) if one.name == case.matrix.package else None
+        floors = [row for row in case.matrix.floors if row.goal is case.goal and row.package == one.name]
+        major = release.cuda_major if release else None
+        fitting = [row for row in floors if major is None or row.cuda_major in (None, major)]
+        if not floors or any(one.version >= row.version for row in fitting):
+            continue
+        wanted = floors_text(case, one.name)
+        built = f", a build for CUDA {major}," if major else ""
+        yield Finding(
+            severity=Severity.ERROR,
+            summary=f"{one.name} {one.version}{built} is too old: {case.goal.value} needs {wanted} or newer",
+            because="; ".join(f"{row.version}: {row.because}" for row in floors),
+            remedies=(case.reinstall(),),
+        )
+
+
+@check("ort-cpu-wheel-with-gpu", needs=("distributions", "gpus"))
+def cpu_wheel_beside_gpu(case: Case) -> Iterator[Finding]:
+    """There is an NVIDIA GPU, and the installed runtime is the build for the CPU.
+
+    `pip install onnxruntime` is the CPU build; it knows no CUDA provider, so images would be made on the
+    processor, many times slower.
+
+    Source: contents of the onnxruntime and onnxruntime-gpu wheels.
+    """
+    if not case.machine.gpus or case.gpu_runtime or not case.machine.distribution(case.matrix.cpu_package):
+        return
+    yield Finding(
+        severity=case.stops_generate,
+        summary=f"{case.machine.gpus[0].name} is there, but the installed onnxruntime is the CPU build",
+        because="it has no CUDA provider, so the GPU would stay idle",
+        remedies=(case.reinstall(),),
+    )
+
+
+@check("cudnn-two-majors", needs=("distributions",))
+def cudnn_two_majors(case: Case) -> Iterator[Finding]:
+    """cuDNN for CUDA 12 and for CUDA 13 are both installed, and overwrite each other.
+
+    `nvidia-cudnn-cu12` and `nvidia-cudnn-cu13` install the same files (nvidia/cudnn/lib/libcudnn*.so.9).
+    The last one wins, and the other's users load a cuDNN that was built for another CUDA. Resolvers produce
+    this state when torch is for one CUDA major and onnxruntime-gpu for the other.
+
+    Sources: file lists of nvidia-cudnn-cu12 9.10.2.21 and nvidia-cudnn-cu13 9.28.0.42.
+    """
+    both = [one for one in case.machine.distributions if one.name.startswith("nvidia-cudnn-cu")]
+    if len(both) < 2:
+        return
+    yield Finding(
+        severity=Severity.ERROR,
+        summary=f"cuDNN is installed for two CUDA majors: {_names(tuple(both))}",
+        because="both packages install the same files, so one of them is broken",
+        remedies=(
+            Pip(
+                uninstall=tuple(one.name for one in (*both, *case.runtimes)), install=case.reinstall().install
+            ),
+        ),
+    )
+
+
+@check("run-packages", needs=("distributions",))
+def run_packages_missing(case: Case) -> Iterator[Finding]:
+    """Packages that `onnxsd[run]` brings are missing or too old.
+
+    The base install is enough for the doctor; export and generate also need numpy, onnx and the others.
+
+    Source: onnxsd's own setup.cfg, extra `run`.
+    """
+    faults = []
+    for row in case.matrix.requirements:
+        found = case.machine.distribution(row.name)
+        if found is None:
+            faults.append(f"{row.name} is not installed")
+        elif found.version < row.minimum:
+            faults.append(f"{row.name} {found.version} is older than {row.minimum}")
+    if faults:
+        yield Finding(
+            severity=Severity.ERROR,
+            summary=f"{len(faults)} of the packages of onnxsd[run] are missing or too old",
+            because="export and generate need them",
+            evidence=tuple(faults),
+            remedies=(Pip(install=("onnxsd[run]",)),),
+        )
+
+
+def _names(found: tuple[Distribution, ...]) -> str:
+    return ", ".join(f"{one.name} {one.version}" for one in found)
