@@ -25,6 +25,7 @@ from onnxsd.session import (
     SessionSettings,
     empty,
     failures,
+    loading,
     runtime,
 )
 
@@ -78,6 +79,17 @@ class TestUnusableModels:
 
         with pytest.raises(BadInputError, match="has no NhwcConv for cpu"):
             Session.create(only_cuda, provider=CPU)
+
+    def test_weights_on_another_device_are_an_error(self) -> None:
+        """What ONNX Runtime only warns of: the session would run with the weights of its file."""
+        warning = (
+            "20:15 [W:onnxruntime:, session_state_utils.cc:290 operator()] Cannot use user supplied"
+            " initializer with name: (unet.weight) because the ORT planned memory location device"
+            " Device:[GPU] is different"
+        )
+
+        with pytest.raises(UsageError, match=r"unet: 1 weights were not used in place, .*: unet\.weight"):
+            loading.require_shared(warning, "unet")
 
     def test_settings_that_contradict_the_provider(self) -> None:
         with pytest.raises(UsageError, match="CUDA graph"):
@@ -165,6 +177,27 @@ class TestProviders:
             assert f"asked for cuda, but {installed} was built without it" in str(raised.value)
             assert str(installed.version) in str(raised.value)
             assert "onnxruntime-gpu" in str(raised.value)
+
+    @without_cuda
+    @pytest.mark.filterwarnings("ignore:Specified provider")
+    @pytest.mark.parametrize("cpu_nodes", [False, True])
+    def test_a_session_that_fell_back_is_an_error(
+        self, cpu_nodes: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A CPU build that is believed to know CUDA really falls back, loudly or in silence."""
+        installed = runtime.available()
+        believed = Runtime(
+            version=installed.version,
+            packages=installed.packages,
+            cuda="12.8",
+            providers=("CUDAExecutionProvider", "CPUExecutionProvider"),
+        )
+        monkeypatch.setattr(runtime, "available", lambda: believed)
+
+        with pytest.raises(ProviderFallbackError, match="asked for cuda, but its provider did not start"):
+            Session.create(
+                models.scaled(), provider=Provider.CUDA, options=SessionSettings(cpu_nodes=cpu_nodes)
+            )
 
     @without_cuda
     def test_auto_without_cuda_says_why(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,7 +12,8 @@ import numpy.typing as npt
 
 from onnxsd.errors import BadInputError
 from onnxsd.session import cuda, runtime
-from onnxsd.session.failures import is_out_of_memory, out_of_memory
+from onnxsd.session.failures import explain, is_out_of_memory, out_of_memory
+from onnxsd.session.native_log import capture
 from onnxsd.session.settings import Provider
 
 # ONNX Runtime's names of element types, and numpy's.
@@ -61,15 +63,13 @@ def empty(
             f"no tensor of {kind.name} can be made: it is one of {', '.join(ELEMENT_TYPES.values())}"
         )
     if provider is Provider.CUDA:
-        cuda.require()
+        _start_cuda(device_id)
     make = runtime.load().OrtValue.ortvalue_from_shape_and_type
     try:
         value = make(list(shape), kind.type, provider.value, device_id)
     except (RuntimeError, MemoryError) as error:
         doing = f"hold {kind.name}{list(shape)}, {prod(shape) * kind.itemsize / 2**20:,.0f} MiB"
-        if is_out_of_memory(error):
-            raise out_of_memory(error, doing=doing, provider=provider) from error
-        raise cuda.not_started(cuda.reason_in(str(error))) from error
+        raise explain(error, doing=doing, provider=provider) from error
     return DeviceArray(value=value, shape=tuple(shape), dtype=kind, provider=provider, device_id=device_id)
 
 
@@ -114,3 +114,22 @@ def user_owned(source: DeviceArray) -> Any:
     # Up to 1.25 only the native class has it.
     native = source.value._ortvalue
     return module.OrtValue(type(native).from_dlpack(native.to_dlpack(), source.dtype == np.bool_))
+
+
+@functools.cache
+def _start_cuda(device_id: int) -> None:
+    """Hold one byte on the GPU; an error with ONNX Runtime's own reason where its CUDA provider cannot."""
+    notes = cuda.require()
+    failure: Exception | None = None
+    with capture() as log:
+        try:
+            runtime.load().OrtValue.ortvalue_from_shape_and_type(
+                [1], np.uint8, Provider.CUDA.value, device_id
+            )
+        except (RuntimeError, MemoryError) as error:
+            failure = error
+    if failure is None:
+        return
+    if is_out_of_memory(failure):
+        raise out_of_memory(failure, doing="hold one byte", provider=Provider.CUDA) from failure
+    raise cuda.not_started(cuda.reason_in(log.text, notes, str(failure))) from failure

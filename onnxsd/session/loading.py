@@ -15,7 +15,7 @@ from onnxsd.session.settings import LogLevel, Provider, SessionSettings
 
 _log = logging.getLogger(__name__)
 _REJECTED = re.compile(r"Cannot use user supplied initializer with name: \(([^)]*)\)")
-_CPU_NODES_REFUSED = "fallback to the CPU EP has been explicitly disabled"
+_CPU_NODES_REFUSED = "fallback to CPU EP has been explicitly disabled"
 
 
 def require_consistent(settings: SessionSettings, provider: Provider) -> None:
@@ -76,22 +76,22 @@ def load(
             )
         except runtime_exceptions(module) as error:
             failure = error
-    said = f"{notes}\n{log.text}"
+    # First, since a session over bytes fails when it turns from such weights to its empty files.
+    require_shared(log.text, label)
     if failure is not None:
-        raise _load_failure(failure, said, provider, label) from failure
+        raise _load_failure(failure, log.text, notes, provider, label) from failure
     native.disable_fallback()
     if native.get_providers()[0] != provider.runtime_name:
-        raise cuda.not_started(cuda.reason_in(said))
-    _require_shared(log.text, label)
+        raise cuda.not_started(cuda.reason_in(log.text, notes))
     _pass_on(log.text, label)
     return native
 
 
-def _load_failure(error: Exception, said: str, provider: Provider, label: str) -> OnnxsdError:
+def _load_failure(error: Exception, said: str, notes: str, provider: Provider, label: str) -> OnnxsdError:
     text = str(error)
     if provider is Provider.CUDA and not is_out_of_memory(error):
         if cuda.says_not_started(text) or cuda.says_not_started(said):
-            return cuda.not_started(cuda.reason_in(text, said))
+            return cuda.not_started(cuda.reason_in(text, said, notes))
         if _CPU_NODES_REFUSED in text:
             return ProviderFallbackError(
                 f"{cuda.ASKED}{label} has nodes that would run on the CPU",
@@ -100,7 +100,7 @@ def _load_failure(error: Exception, said: str, provider: Provider, label: str) -
     return explain(error, doing=f"load {label}", provider=provider)
 
 
-def _require_shared(said: str, label: str) -> None:
+def require_shared(said: str, label: str) -> None:
     """Refuse a session that ignored weights which were given, because they lie on another device."""
     if rejected := _REJECTED.findall(said):
         raise UsageError(

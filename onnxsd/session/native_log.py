@@ -31,7 +31,7 @@ _TELLING = tuple(
         r"CUDA_PATH is set but.*",
         r"LoadLibrary failed with error.*",
         r"Failed to load library.*|Failed to load .*\.(?:so|dll).*",
-        r"Failed to create CUDAExecutionProvider.*",
+        r"Failed to create CUDAExecutionProvider.*|No registered plugin EP device found.*",
     )
 )
 # Seen in containers and virtual machines that work (issue 26763 of microsoft/onnxruntime).
