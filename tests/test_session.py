@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from pathlib import Path
@@ -337,6 +338,16 @@ class TestBinding:
 
         with pytest.raises(error):
             binding.bind_input(name, empty(shape, dtype, CPU))
+
+    def test_refuses_a_tensor_of_another_device(self) -> None:
+        """ONNX Runtime would copy it once and never look at it again."""
+        here = empty((1, 3), np.float32, CPU)
+        elsewhere = dataclasses.replace(here, provider=Provider.CUDA, device_id=1)
+        binding = Session.create(models.scaled(), provider=CPU).binding()
+
+        for bind, name in ((binding.bind_input, "x"), (binding.bind_output, "y")):
+            with pytest.raises(UsageError, match=rf"runs on cpu:0, and {name} is given as .* on cuda:1"):
+                bind(name, elsewhere)
 
     def test_says_what_is_not_bound(self) -> None:
         binding = Session.create(models.scaled(), provider=CPU).binding()

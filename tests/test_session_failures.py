@@ -194,10 +194,33 @@ class TestProviders:
         )
         monkeypatch.setattr(runtime, "available", lambda: believed)
 
-        with pytest.raises(ProviderFallbackError, match="asked for cuda, but its provider did not start"):
+        with pytest.raises(ProviderFallbackError, match="asked for cuda, but"):
             Session.create(
                 models.scaled(), provider=Provider.CUDA, options=SessionSettings(cpu_nodes=cpu_nodes)
             )
+
+    @pytest.mark.parametrize(
+        ("said", "says"),
+        [
+            ("", "asked for cuda, but unet has nodes that would run on the CPU"),
+            (
+                "Failed to load library p.so with error: libcudnn.so.9: cannot open shared object file",
+                "libcudnn",
+            ),
+        ],
+    )
+    def test_nodes_without_a_kernel_are_told_from_a_provider_that_did_not_start(
+        self, said: str, says: str
+    ) -> None:
+        error = RuntimeError(
+            "[ONNXRuntimeError] : 1 : FAIL : This session contains graph nodes that are assigned to the"
+            " default CPU EP, but fallback to CPU EP has been explicitly disabled by the user."
+        )
+
+        told = loading.load_failure(error, said, "", Provider.CUDA, "unet")
+
+        assert isinstance(told, ProviderFallbackError)
+        assert says in str(told)
 
     @without_cuda
     def test_auto_without_cuda_says_why(self) -> None:

@@ -79,7 +79,7 @@ def load(
     # First, since a session over bytes fails when it turns from such weights to its empty files.
     require_shared(log.text, label)
     if failure is not None:
-        raise _load_failure(failure, log.text, notes, provider, label) from failure
+        raise load_failure(failure, log.text, notes, provider, label) from failure
     native.disable_fallback()
     if native.get_providers()[0] != provider.runtime_name:
         raise cuda.not_started(cuda.reason_in(log.text, notes))
@@ -87,7 +87,8 @@ def load(
     return native
 
 
-def _load_failure(error: Exception, said: str, notes: str, provider: Provider, label: str) -> OnnxsdError:
+def load_failure(error: Exception, said: str, notes: str, provider: Provider, label: str) -> OnnxsdError:
+    """Why a session was not made: CUDA did not start or cannot run all of it, or the model is at fault."""
     text = str(error)
     if provider is Provider.CUDA and not is_out_of_memory(error):
         if cuda.says_not_started(text) or cuda.says_not_started(said):

@@ -56,9 +56,7 @@ def capture() -> Iterator[NativeLog]:
     with _lock, tempfile.TemporaryFile() as file:
         _flush_python()
         saved = _duplicate_stderr()
-        # With descriptor 2 closed the temporary file may have become descriptor 2 itself.
-        if file.fileno() != _STDERR:
-            os.dup2(file.fileno(), _STDERR)
+        os.dup2(file.fileno(), _STDERR)
         try:
             yield log
         finally:
@@ -66,7 +64,7 @@ def capture() -> Iterator[NativeLog]:
             if saved is not None:
                 os.dup2(saved, _STDERR)
                 os.close(saved)
-            elif file.fileno() != _STDERR:
+            elif file.fileno() != _STDERR:  # It can be: the lowest free descriptor, where 2 is closed.
                 os.close(_STDERR)
             file.seek(0)
             log.text = _COLOUR.sub("", file.read().decode(errors="replace"))

@@ -79,12 +79,11 @@ class Session:
             if isinstance(model, bytes) or shared or copied:
                 _check_weights(model, native, {**shared, **copied}, name, until_loaded)
             kept = _share(native, shared)
-            values = _hand_over(native, copied)
+            # ONNX Runtime reads the arrays' own memory while it loads, and has copied them afterwards.
+            until_loaded.callback(_hand_over(native, copied).clear)
             loaded = load(
                 model, native, settings=settings, provider=provider, device_id=device_id, label=name
             )
-            # ONNX Runtime has copied them by now; it read the arrays' own memory until here.
-            del values
         return cls(loaded, label=name, provider=provider, device_id=device_id, settings=settings, kept=kept)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -92,10 +91,9 @@ class Session:
         if self.settings.cuda_graph:
             raise UsageError(f"{self.label}: a session with a captured graph is run through `binding()`")
         self._require_feeds(feeds)
-        contiguous = {name: np.asarray(value, order="C") for name, value in feeds.items()}
         names = [spec.name for spec in self.outputs]
         try:
-            values = self.native.run(names, contiguous, run_options(self.settings))
+            values = self.native.run(names, dict(feeds), run_options(self.settings))
         except runtime_exceptions(runtime.load()) as error:
             raise explain(error, doing=f"run {self.label}", provider=self.provider) from error
         return dict(zip(names, values, strict=True))
