@@ -1,0 +1,1 @@
+"""The image's way out: pixels to pictures, their text, their names, their files."""
