@@ -306,7 +306,7 @@ def test_an_interrupted_download_goes_on_with_the_missing_file(hub: FakeHub, mac
     assert broken["error"] == "ResourceError"
     assert broken["exit_code"] == 6
     assert f"missing {UNET}" in broken["text"]
-    assert "run the same command again" in broken["text"]
+    assert "run the same command again to go on" in broken["text"]
 
     hub.failing = set()
     hub.asked.clear()

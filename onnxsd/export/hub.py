@@ -1,7 +1,7 @@
 """A checkpoint from the Hub or from its cache on this machine, without a byte that an export does not read.
 
 huggingface_hub reads HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE when it is imported, so
-it is imported inside the functions. It resumes a file by itself when the connection breaks while it runs.
+it is imported inside the functions. It goes on with a file where the connection broke.
 """
 
 from __future__ import annotations
@@ -171,10 +171,21 @@ def _get_all(request: Request, folder: Path, files: Sequence[RemoteFile], say: S
     blobs = folder.parent.parent / "blobs"
     needed_bytes = sum(f.size_bytes for f in wanted if not (f.sha256 and (blobs / f.sha256).exists()))
     _foresee_full_disk(request, folder, needed_bytes)
-    say(f"{request.label}: {len(wanted)} files, {readable_size(needed_bytes)} to download to {folder}")
+    say(f"{request.label}: {readable_size(needed_bytes)} to download to {folder}")
     for number, file in enumerate(wanted, start=1):
         say(f"[{number}/{len(wanted)}] {file.name}, {readable_size(file.size_bytes)}")
-        _get(request, file.name, folder.name)
+        _get_with_patience(request, file.name, folder.name, say)
+
+
+def _get_with_patience(request: Request, name: str, commit: str, say: Say, tries_left: int = 2) -> None:
+    """Ask again when a download breaks: some versions of huggingface_hub leave going on to their caller."""
+    try:
+        _get(request, name, commit)
+    except hub_errors.BrokenConnectionError as error:
+        if not tries_left:
+            raise
+        say(f"{error.message}; going on from there")
+        _get_with_patience(request, name, commit, say, tries_left - 1)
 
 
 def _foresee_full_disk(request: Request, folder: Path, needed_bytes: int) -> None:
@@ -221,7 +232,7 @@ def _unreachable(request: Request, error: OnnxsdError, found: Snapshot | None) -
     return ResourceError(
         f"{error.message}, and the cache at {_hub().constants.HF_HUB_CACHE} is not complete; "
         f"{_lack(request, found)}",
-        hint=f"run the same command again to go on with the download; {_copy_hint(request)}",
+        hint=f"once it answers, run the same command again to go on from there; {_copy_hint(request)}",
     )
 
 

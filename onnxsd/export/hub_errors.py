@@ -18,6 +18,10 @@ class UnreachableError(ResourceError):
     """The Hub did not answer, or answered that it cannot serve now."""
 
 
+class BrokenConnectionError(UnreachableError):
+    """There was no connection, or it broke before the end."""
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Raise what huggingface_hub raises inside as one of our errors about `what`."""
@@ -53,7 +57,7 @@ def explain(error: Exception, what: str) -> OnnxsdError:
             f"cannot keep {what} in the cache: {error.strerror}: {error.filename}",
             hint="set HF_HOME to a folder that you may write",
         )
-    return UnreachableError(f"cannot get {what} from {constants.ENDPOINT}: {_one_line(error)}")
+    return BrokenConnectionError(f"cannot get {what} from {constants.ENDPOINT}: {_one_line(error)}")
 
 
 def _explain_status(error: Exception, what: str) -> OnnxsdError:
@@ -75,7 +79,9 @@ def _explain_status(error: Exception, what: str) -> OnnxsdError:
             f"{what}: no such model on {constants.ENDPOINT}, and no folder of that name here",
             hint="check the spelling; `onnxsd models` lists the short names",
         )
-    return UnreachableError(f"cannot get {what} from {constants.ENDPOINT}: HTTP {status}: {_one_line(error)}")
+    said = getattr(error, "server_message", None)
+    answer = f"it answered HTTP {status}{f': {said}' if said else ''}"
+    return UnreachableError(f"cannot get {what} from {constants.ENDPOINT}: {answer}")
 
 
 def _one_line(error: Exception) -> str:
