@@ -16,27 +16,41 @@ COPY_HINT = (
 
 def text_of(path: Path) -> str:
     """The file's text, with line ends as newlines."""
+    found = _optional_text(path)
+    if found is None:
+        raise BadInputError(f"the tokenizer needs {path}, which is not there", hint=COPY_HINT)
+    return found
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The file's JSON object."""
+    return _parsed(path, text_of(path))
+
+
+def optional_json_object(path: Path) -> dict[str, Any] | None:
+    """The file's JSON object, or None where there is no such file."""
+    text = _optional_text(path)
+    return None if text is None else _parsed(path, text)
+
+
+def _optional_text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
-        raise BadInputError(f"the tokenizer needs {path}, which is not there", hint=COPY_HINT) from None
+        return None
     except UnicodeDecodeError as error:
         raise BadInputError(f"{path} is not UTF-8 text: {error}", hint=COPY_HINT) from error
     except OSError as error:
         raise ResourceError(f"cannot read {path}: {error}", hint="check the file's permissions") from error
 
 
-def json_object(path: Path) -> dict[str, Any]:
-    """The file's JSON object."""
+def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text_of(path))
+        found = json.loads(text)
+        if "\\ud" in text.lower():  # JSON can escape half of a surrogate pair, which no token can hold
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path} is not JSON: {error}", hint=COPY_HINT) from error
     if not isinstance(found, dict):
         raise BadInputError(f"{path} holds a JSON {type(found).__name__}, not an object", hint=COPY_HINT)
     return found
-
-
-def optional_json_object(path: Path) -> dict[str, Any] | None:
-    """The file's JSON object, or None where there is no such file."""
-    return json_object(path) if path.exists() else None

@@ -32,7 +32,7 @@ class Tokens:
 
     ids: start, prompt, end, padding; always the length that was asked for.
     end_position: where the first end-of-text token stands; the pooled output is taken there.
-    truncated: the end of the prompt that did not fit, as it was written; None if all of it did.
+    truncated: the end of the prompt that did not fit, exactly as written; None if all of it did.
     """
 
     ids: tuple[int, ...]
@@ -44,7 +44,7 @@ class Tokens:
         """What to tell the user if part of the prompt was cut, else None."""
         if self.truncated is None:
             return None
-        return f"the prompt is longer than {len(self.ids)} tokens; cut: “{self.truncated}”"
+        return f"the prompt is longer than {len(self.ids)} tokens; cut: “{self.truncated.rstrip()}”"
 
 
 class Tokenizer:
@@ -94,7 +94,7 @@ class Tokenizer:
             ids=tuple(ids),
             end_position=ids.index(self.end_id),
             # Offsets count characters of the prompt as it was written, before any normalization.
-            truncated=text[cut[0][0] :].strip() if cut else None,
+            truncated=text[cut[0][0] :] if cut else None,
         )
 
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> tuple[Tokens, ...]:

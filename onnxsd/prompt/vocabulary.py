@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def build_vocabulary(vocab_size: int) -> tuple[dict[str, int], tuple[tuple[str, 
     room = vocab_size - len(tokens) - 2
     if room < 0:
         raise UsageError(f"asked for {vocab_size} tokens; the bytes and markers alone need {len(tokens) + 2}")
-    merges = train_merges(WORDS.split(), limit=room)
+    merges = _all_merges()[:room]
     tokens += [left + right for left, right in merges]
     tokens += [START, END]
     return {token: index for index, token in enumerate(tokens)}, merges
@@ -90,22 +91,22 @@ def byte_symbols() -> list[str]:
     return [chr(code) for code in (*visible, *range(0x100, 0x100 + hidden))]
 
 
-def train_merges(words: list[str], *, limit: int) -> tuple[tuple[str, str], ...]:
-    """At most `limit` merges, most frequent pair first; a tie goes to the pair that sorts first."""
-    pieces = [(*word[:-1], word[-1] + WORD_END) for word in sorted(set(words))]
+@cache
+def _all_merges() -> tuple[tuple[str, str], ...]:
+    """The merges that make each of WORDS one token: the most frequent pair first, of equals the lesser."""
+    pieces = [(*word[:-1], word[-1] + WORD_END) for word in sorted(set(WORDS.split()))]
     merges: list[tuple[str, str]] = []
     made: set[str] = set()
-    while len(merges) < limit:
+    while True:
         counts = Counter(pair for word in pieces for pair in pairwise(word))
         # Two merges may spell the same token (a+bc, ab+c); ids are per token, so the second is left out.
         fresh = {pair: count for pair, count in counts.items() if pair[0] + pair[1] not in made}
         if not fresh:
-            break
+            return tuple(merges)
         best = min(fresh, key=lambda pair: (-fresh[pair], pair))
         pieces = [_merged(word, best) for word in pieces]
         merges.append(best)
         made.add(best[0] + best[1])
-    return tuple(merges)
 
 
 def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
