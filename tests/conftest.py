@@ -1,4 +1,4 @@
-"""Which tests run: `--run MARK` asks for those that need a GPU, the network, weights or a venv of their own."""
+"""Which tests run: `--run MARK` asks for those that need a GPU, the network, weights or another venv."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Program(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         command: click.Command = importlib.import_module(f"onnxsd.cli.{cmd_name}").command
-        _accept_debug(command)
+        accept_debug(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -94,12 +94,12 @@ def _debug_option() -> click.Option:
     )
 
 
-def _accept_debug(command: click.Command) -> None:
+def accept_debug(command: click.Command) -> None:
     """Give a command, and each command below it, the `--debug` option that the group has."""
     if not any(option.name == "debug" for option in command.params):
         command.params.append(_debug_option())
     for below in getattr(command, "commands", {}).values():
-        _accept_debug(below)
+        accept_debug(below)
 
 
 @click.group(

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Install what the tests need into .venv-test, then run the linter, the types and the tests.
+# Usage: bash scripts/test.sh [pytest arguments]      PYTHON=python3.12 picks the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+venv=.venv-test
+bin=$venv/bin
+
+wanted=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+made=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true)
+if [ "$made" != "$wanted" ]; then
+  echo "making $venv with Python $wanted"
+  "$python" -m venv --clear "$venv"
+fi
+
+# Installed again only when what it depends on has changed.
+stamp=$venv/installed-from
+state=$(cat setup.cfg setup.py pyproject.toml constraints.txt | cksum)
+if [ "$(cat "$stamp" 2>/dev/null || true)" != "$state" ]; then
+  "$bin/python" -m pip install -qq --upgrade pip
+  "$bin/python" -m pip install -qq --constraint constraints.txt --editable '.[cpu,reference,test]'
+  echo "$state" >"$stamp"
+fi
+
+"$bin/ruff" check .
+"$bin/mypy"
+"$bin/python" -m pytest -n 2 -q "$@"

@@ -1,0 +1,446 @@
+"""The doctor: recorded machines and what it says of them, the matrix, the facts, the probe."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging import tags
+from packaging.version import Version
+
+from onnxsd import doctor, machine, matrix
+from onnxsd.doctor import CHECKS, Diagnosis, Finding, Severity
+from onnxsd.doctor.case import Check
+from onnxsd.doctor.fit import Coverage, coverage
+from onnxsd.errors import BadInputError, UsageError
+from onnxsd.machine import Gpu, Machine, Outcome, Provider
+from onnxsd.machine.file import text_of
+from onnxsd.machine.probe import probe, run_child
+from onnxsd.machine.tags import platform_tags_of
+from onnxsd.matrix import Goal, Wheel
+from onnxsd.matrix.file import parse
+from onnxsd.records import Dotted
+
+ROOT = Path(__file__).parents[1]
+MACHINES = Path(__file__).parent / "machines"
+MATRIX = matrix.load()
+HEALTHY = ("healthy_cuda13", "healthy_cuda12")
+
+# Each check, and every recorded machine on which it fires; on all the others it is silent.
+FIRES = {
+    "ort-two-wheels": {"both_runtime_wheels"},
+    "ort-missing": {"nothing_installed"},
+    "ort-does-not-run": {"runtime_crashes"},
+    "ort-below-floor": {"old_glibc", "python310_with_gpu"},
+    "ort-cpu-wheel-with-gpu": {"cpu_wheel_on_gpu"},
+    "cuda-does-not-run": {
+        "both_runtime_wheels",
+        "old_driver_550",
+        "cublas_missing",
+        "old_glibc",
+        "b200_with_newest_wheel",
+        "gpu_hidden",
+        "gpu_and_cpu_disagree",
+    },
+    "driver-too-old": {"old_driver_550"},
+    "gpu-not-in-wheel": {"b200_with_newest_wheel"},
+    "gpu-hidden": {"gpu_hidden"},
+    "cudnn-two-majors": {"two_cudnn_majors"},
+    "no-wheel-serves": {"old_glibc", "python310_with_gpu"},
+    "python-without-wheel": {"old_glibc", "python310_with_gpu"},
+    "glibc-too-old": {"old_glibc"},
+    "pip-too-old": {"old_pip"},
+    "run-packages": {"nothing_installed", "old_glibc"},
+    "ort-release-unknown": {"nightly_runtime"},
+    "no-gpu": {"laptop_without_gpu", "runtime_crashes"},
+}
+
+
+def load(name: str) -> Machine:
+    """A recorded machine."""
+    return machine.load(MACHINES / f"{name}.json")
+
+
+def judge(seen: Machine, goal: Goal = Goal.GENERATE) -> Diagnosis:
+    """What the doctor says of a machine."""
+    return doctor.diagnose(seen, MATRIX, goal)
+
+
+def settings(*changes: str) -> Machine:
+    """A clean machine that differs from the healthy one as `--set` says."""
+    return machine.with_settings(load("healthy_cuda13"), changes)
+
+
+def findings_of(diagnosis: Diagnosis, check_id: str) -> list[Finding]:
+    """What one check found."""
+    return [finding for finding in diagnosis.findings if finding.id == check_id]
+
+
+def test_every_recorded_machine_is_named_in_a_row() -> None:
+    recorded = {path.stem for path in MACHINES.glob("*.json")}
+
+    assert recorded == set().union(*FIRES.values()) | set(HEALTHY) | {"nvml_broken"}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_a_check_fires_on_its_machines_and_on_no_other(check: Check) -> None:
+    fired = set()
+    for path in MACHINES.glob("*.json"):
+        found = findings_of(judge(machine.load(path)), check.id)
+        if any(finding.severity is not Severity.UNKNOWN for finding in found):
+            fired.add(path.stem)
+
+    assert fired == FIRES[check.id]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("goal", Goal)
+def test_a_healthy_machine_is_ready_without_a_word(name: str, goal: Goal) -> None:
+    diagnosis = judge(load(name), goal)
+
+    assert diagnosis.findings == ()
+    assert diagnosis.exit_code(strict=True) == 0
+    assert diagnosis.recommendation is not None
+    assert diagnosis.recommendation.suffices
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_a_check_has_a_page_that_names_its_sources(check: Check) -> None:
+    assert check.title.endswith(".")
+    assert "Source" in check.page
+    assert len(check.page.splitlines()) > 3
+
+
+def test_a_check_that_fails_is_reported_and_the_others_run() -> None:
+    def broken(case: object) -> None:
+        raise KeyError("nothing of that name")
+
+    first = replace(CHECKS[0], find=broken)
+    diagnosis = doctor.diagnose(load("gpu_hidden"), MATRIX, Goal.GENERATE, checks=(first, *CHECKS[1:]))
+
+    assert findings_of(diagnosis, first.id)[0].severity is Severity.UNKNOWN
+    assert "nothing of that name" in findings_of(diagnosis, first.id)[0].because
+    assert findings_of(diagnosis, "gpu-hidden")
+
+
+def test_an_unreadable_fact_is_unknown_and_never_a_pass() -> None:
+    diagnosis = judge(load("nvml_broken"))
+    unknown = [finding for finding in diagnosis.findings if finding.severity is Severity.UNKNOWN]
+
+    assert {"cuda-does-not-run", "no-gpu", "gpu-not-in-wheel"} <= {finding.id for finding in unknown}
+    assert all("NVML/RM version mismatch" in finding.because for finding in unknown)
+
+
+def test_the_native_reason_is_shown() -> None:
+    (finding,) = findings_of(judge(load("cublas_missing")), "cuda-does-not-run")
+
+    assert "libcublasLt.so.13: cannot open shared object file" in " ".join(finding.evidence)
+
+
+def test_no_gpu_is_no_obstacle_to_the_goal_when_the_cpu_runs() -> None:
+    diagnosis = judge(load("laptop_without_gpu"))
+
+    assert diagnosis.recommendation is None
+    assert diagnosis.exit_code() == 0
+    assert diagnosis.exit_code(strict=True) == 1
+    (finding,) = diagnosis.findings
+    assert finding.id == "no-gpu"
+    assert "onnxruntime" in finding.summary
+
+
+def test_without_any_runtime_nothing_is_ready() -> None:
+    fresh = replace(load("nothing_installed"), gpus=(), driver=None)
+    diagnosis = judge(fresh)
+
+    assert diagnosis.exit_code() == 1
+    (finding,) = findings_of(diagnosis, "ort-missing")
+    assert finding.remedies[0].commands == ("python -m pip install 'onnxsd[cpu]'",)
+
+
+def test_two_wheels_are_both_removed_before_one_is_installed() -> None:
+    diagnosis = judge(load("both_runtime_wheels"))
+    commands = (
+        "python -m pip uninstall -y onnxruntime onnxruntime-gpu",
+        "python -m pip install 'onnxsd[run]' 'onnxruntime-gpu[cuda,cudnn]==1.31.1'",
+    )
+
+    assert findings_of(diagnosis, "ort-two-wheels")[0].remedies[0].commands == commands
+    assert diagnosis.recommendation is not None
+    assert diagnosis.recommendation.commands == commands
+
+
+@pytest.mark.parametrize(
+    ("changes", "version", "suffices"),
+    [
+        (("glibc=2.26", "python=3.10", "driver=535.104.05", "gpu=A10G:8.6"), "1.16.3", False),
+        (("glibc=2.35", "python=3.10", "driver=535.104.05", "gpu=A10G:8.6"), "1.23.2", False),
+        (("glibc=2.35", "python=3.12", "driver=550.54.15", "gpu=A10G:8.6"), "1.26.0", True),
+        (("glibc=2.27", "python=3.12", "driver=580.95.05", "gpu=A10G:8.6"), "1.28.0", True),
+        (("glibc=2.39", "python=3.12", "driver=580.95.05", "gpu=A10G:8.6"), "1.31.1", True),
+        (("glibc=2.39", "python=3.12", "driver=580.95.05", "gpu=B200:10.0"), "1.28.0", True),
+        (("glibc=2.39", "python=3.12", "driver=580.95.05", "gpu=B300:10.3"), "1.26.0", True),
+        (("glibc=2.39", "python=3.12", "driver=580.95.05", "gpu=RTX 5090:12.0"), "1.31.1", True),
+        (("glibc=2.39", "python=3.12", "driver=580.95.05", "gpu=V100:7.0"), "1.26.0", True),
+        (("glibc=2.39", "python=3.12", "driver=580.95.05", "gpu=M40:5.2"), "1.20.2", False),
+        (("glibc=2.39", "python=3.12", "driver=470.82.01", "gpu=A100:8.0"), "1.18.1", False),
+        (("os=windows", "python=3.12", "driver=580.88", "gpu=H100:9.0"), "1.28.0", True),
+        (("os=windows", "python=3.12", "driver=552.22", "gpu=A100:8.0"), "1.20.2", False),
+        (("arch=aarch64", "glibc=2.39", "python=3.12", "driver=580.95.05", "gpu=GB10:12.1"), "1.31.1", True),
+        (("python=3.13", "free_threaded=true", "driver=580.95.05", "gpu=H100:9.0"), "1.31.1", True),
+    ],
+)
+def test_what_is_recommended(changes: tuple[str, ...], version: str, suffices: bool) -> None:
+    """The facts' own table of GPU, driver, Python and glibc (read from the wheels), row by row."""
+    best = judge(settings(*changes)).recommendation
+
+    assert best is not None
+    assert (str(best.version), best.suffices) == (version, suffices)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("os=macos", "arch=aarch64", "gpu=X:9.0", "driver=580.95.05"),
+        ("musl=1.2", "gpu=A10G:8.6", "driver=580.95.05"),
+        ("arch=aarch64", "glibc=2.31", "python=3.12", "gpu=GB10:12.1", "driver=580.95.05"),
+        ("python=3.15", "gpu=A10G:8.6", "driver=580.95.05"),
+        ("os=windows", "python=3.13", "free_threaded=true", "gpu=A10G:8.6", "driver=580.88"),
+        ("gpu=GTX 750:5.0", "driver=580.95.05", "python=3.12"),
+        ("gpu=A100:8.0", "driver=418.40", "python=3.8"),
+    ],
+)
+def test_nothing_is_recommended_where_nothing_fits(changes: tuple[str, ...]) -> None:
+    diagnosis = judge(settings(*changes))
+
+    assert diagnosis.recommendation is None
+    assert findings_of(diagnosis, "no-wheel-serves")[0].severity is Severity.ERROR
+
+
+def test_each_newer_release_is_passed_over_for_a_computed_reason() -> None:
+    best = judge(settings("glibc=2.26", "python=3.12", "driver=550.54.15", "gpu=A10G:8.6")).recommendation
+    assert best is None
+
+    best = judge(settings("glibc=2.35", "python=3.12", "driver=550.54.15")).recommendation
+    assert best is not None
+    plain = {row["version"]: row for row in best.to_json()["rejected"]}
+
+    assert list(plain) == ["1.31.1", "1.31.0", "1.30.0", "1.29.0", "1.28.0", "1.27.0"]
+    assert plain["1.31.1"]["reason"] == "it is built for CUDA 13, and driver 550.54.15 is below 580.65.06"
+    assert plain["1.31.1"]["would_need"] == "NVIDIA driver 580.65.06 or newer"
+    assert "nvidia-cuda-nvrtc-cu13" in plain["1.27.0"]["reason"]
+
+
+def test_libraries_are_named_where_no_extra_brings_them() -> None:
+    volta = judge(settings("python=3.12", "driver=535.183.01", "gpu=V100:7.0")).recommendation
+    old = judge(settings("python=3.11", "driver=470.82.01", "gpu=A100:8.0")).recommendation
+
+    assert volta is not None
+    assert volta.to_json()["companions"] == {"nvidia-cudnn-cu12": "<9.11"}
+    assert old is not None
+    assert "'nvidia-cudnn-cu11<9'" in old.commands[-1]
+    assert old.extras == ()
+
+
+@pytest.mark.parametrize(
+    ("sass", "ptx", "capability", "expected"),
+    [
+        (("80", "86"), (), (8, 9), Coverage.MACHINE_CODE),
+        (("86",), (), (8, 0), Coverage.NONE),
+        (("90a",), (), (9, 0), Coverage.MACHINE_CODE),
+        (("120a",), (), (12, 1), Coverage.NONE),
+        (("80",), ("80",), (9, 0), Coverage.COMPILED_AT_START),
+        (("80",), ("90a",), (10, 0), Coverage.NONE),
+        (("80",), (), (9, 0), Coverage.NONE),
+        (None, None, (9, 0), Coverage.UNREAD),
+    ],
+)
+def test_gpu_code(
+    sass: tuple[str, ...] | None,
+    ptx: tuple[str, ...] | None,
+    capability: tuple[int, int],
+    expected: Coverage,
+) -> None:
+    wheel = Wheel(platform="linux_x86_64", tags=("t",), abis=("a",), sass=sass, ptx=ptx, evidence="")
+    gpu = Gpu(name="g", memory_bytes=None, compute_capability=capability)
+
+    assert coverage(wheel, gpu) is expected
+
+
+def test_the_matrix_is_dumped_as_it_was_read() -> None:
+    text = (ROOT / "compat_matrix.yaml").read_text(encoding="utf-8")
+
+    assert matrix.dump(parse(text, source="the file")) == text
+
+
+def test_every_row_of_the_matrix_has_a_source_and_a_date() -> None:
+    assert len(MATRIX.releases) == 35
+    for rows in (MATRIX.floors, MATRIX.drivers, MATRIX.branches, MATRIX.systems, MATRIX.releases):
+        assert all(row.source and row.checked for row in rows)
+
+
+def test_faults_of_a_matrix_are_reported_together() -> None:
+    text = (ROOT / "compat_matrix.yaml").read_text(encoding="utf-8")
+    text = text.replace('version: "1.31.1"', "version: 1.31", 1).replace(
+        "cuda_major: 13", 'cuda_major: "13"', 1
+    )
+    text = text.replace('glibc: "2.17"', 'glibc: "two"').replace("extras_fault:", "extra_fault:")
+
+    with pytest.raises(BadInputError) as caught:
+        parse(text, source="matrix.yaml")
+
+    for part in (
+        "matrix.yaml",
+        "releases[0].version: expected quoted text (Version), found 1.31",
+        "floors[0].cuda_major: expected int, found '13'",
+        "systems[0].glibc: expected a Dotted, found 'two'",
+        "extra_fault: there is no such field",
+    ):
+        assert part in str(caught.value)
+
+
+def test_the_matrix_asks_for_what_the_run_extra_asks_for() -> None:
+    from configparser import ConfigParser
+
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options.extras_require"]["run"].split()
+
+    assert [f"{row.name}>={row.minimum}" for row in MATRIX.requirements] == wanted
+
+
+def test_facts_survive_a_file(tmp_path: Path) -> None:
+    seen = load("gpu_hidden")
+    machine.save(seen, tmp_path / "facts.json")
+
+    assert machine.load(tmp_path / "facts.json") == seen
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "schema None"),
+        ('{"schema": 99}', "schema 99"),
+        ('{"schema": 1, "os": "plan9"}', "os: expected one of linux, windows, macos, other, found 'plan9'"),
+    ],
+)
+def test_facts_that_cannot_be_used_are_refused(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "facts.json"
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(BadInputError, match=r"facts\.json") as caught:
+        machine.load(path)
+    assert part in str(caught.value)
+
+
+def test_this_machine_is_read_and_its_facts_survive() -> None:
+    seen = machine.snapshot(probe=False)
+
+    assert seen.python.version == Version(".".join(map(str, sys.version_info[:3])))
+    assert seen.python.abi == next(tags.cpython_tags()).abi
+    assert seen.probes is None
+    assert Machine.from_json(json.loads(text_of(seen)), source="here") == seen
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="manylinux tags")
+def test_tags_computed_from_facts_equal_packagings() -> None:
+    seen = machine.snapshot(probe=False)
+
+    computed = platform_tags_of(seen.os, seen.arch, glibc=seen.glibc, musl=seen.musl)
+    assert sorted(computed) == sorted(seen.platform_tags)
+
+
+def test_another_system_forgets_what_is_installed_here() -> None:
+    changed = settings("glibc=2.26")
+
+    assert changed.distributions == ()
+    assert changed.probes is None
+    assert changed.platform_tags[1] == "manylinux_2_26_x86_64"
+    assert changed.gpus == load("healthy_cuda13").gpus
+
+
+def test_a_driver_without_a_gpu_assumes_one_and_says_so() -> None:
+    changed = machine.with_settings(load("laptop_without_gpu"), ["driver=535.104.05"])
+
+    assert changed.gpus[0].compute_capability == (8, 0)
+    assert "assumes" in changed.gpus[0].name
+    assert changed.distributions == load("laptop_without_gpu").distributions
+
+
+def test_packages_can_be_set_and_removed() -> None:
+    changed = settings("package=onnxruntime==1.31.1", "package=nvidia-cudnn-cu13==none")
+
+    assert {one.name for one in changed.owners_of("onnxruntime")} == {"onnxruntime", "onnxruntime-gpu"}
+    assert changed.distribution("nvidia-cudnn-cu13") is None
+
+
+@pytest.mark.parametrize(
+    "change", ["glibc", "glibc=new", "colour=red", "gpu=A100", "os=plan9", "python=three", "free_threaded=1"]
+)
+def test_a_setting_that_means_nothing_is_refused(change: str) -> None:
+    with pytest.raises(UsageError, match=change.partition("=")[0]):
+        settings(change)
+
+
+def test_a_crash_of_the_child_is_a_fact() -> None:
+    killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    result = run_child(killed, Provider.CPU, timeout_s=60)
+
+    assert result.outcome is Outcome.CRASHED
+    assert result.message
+
+
+def test_a_hang_of_the_child_is_a_fact() -> None:
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    result = run_child(sleeping, Provider.CUDA, timeout_s=0.5)
+
+    assert result.outcome is Outcome.HUNG
+
+
+def test_the_probe_runs_on_the_cpu() -> None:
+    pytest.importorskip("onnxruntime")
+    result = probe(Provider.CPU)
+
+    assert result.outcome is Outcome.RAN, result
+    assert result.session_providers == ("CPUExecutionProvider",)
+    assert sum(result.outputs) == pytest.approx(1.0, abs=1e-5)  # one row of a softmax
+
+
+def test_cuda_without_cuda_is_refused_and_never_falls_back() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in runtime.get_available_providers():
+        pytest.skip("this build knows CUDA")
+    result = probe(Provider.CUDA)
+
+    assert result.outcome in (Outcome.REFUSED, Outcome.FELL_BACK), result
+    assert result.outputs == ()
+
+
+@pytest.mark.gpu
+def test_the_probe_runs_on_cuda() -> None:
+    seen = machine.snapshot()
+
+    assert seen.gpus
+    on_cuda = seen.probe(Provider.CUDA)
+    assert on_cuda is not None
+    assert on_cuda.outcome is Outcome.RAN, on_cuda
+    assert not findings_of(judge(seen), "cuda-does-not-run")
+
+
+def test_the_shipped_probe_model_is_what_its_script_writes(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    written = tmp_path / "probe.onnx"
+    script = ROOT / "scripts" / "make_probe_model.py"
+    subprocess.run([sys.executable, str(script), str(written)], check=True)
+
+    assert written.read_bytes() == (ROOT / "onnxsd" / "machine" / "probe.onnx").read_bytes()
+
+
+def test_a_driver_keeps_its_spelling_and_compares_by_number() -> None:
+    assert str(Dotted.parse("450.80.02")) == "450.80.02"
+    assert Dotted.parse("535.104.05") > Dotted.parse("535.54.03")
+    assert Dotted.parse("580") <= Dotted.parse("580.65.06")
