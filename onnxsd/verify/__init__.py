@@ -1,0 +1,1 @@
+"""Checks of what was exported: bodies for operators whose kernels are not there, runs, comparisons."""
