@@ -6,7 +6,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeAlias, Union
+from math import gcd
+from typing import TypeAlias
 
 
 class DType(enum.Enum):
@@ -42,7 +43,7 @@ class CeilDiv:
         return f"{text if ' ' not in text else f'({text})'} // {self.divisor}"
 
 
-Atom: TypeAlias = Union[str, CeilDiv]
+Atom: TypeAlias = str | CeilDiv
 Monomial: TypeAlias = "tuple[Atom, ...]"
 
 
@@ -84,29 +85,43 @@ class Size:
         )
 
 
-Dim: TypeAlias = Union[int, Size]
+Dim: TypeAlias = int | Size
 Shape: TypeAlias = "tuple[Dim, ...]"
 
 
 def ceil_div(size: Dim, divisor: int) -> Dim:
     """⌈size / divisor⌉ in canonical form, so that equal formulas compare equal.
 
-    Multiples of the divisor come out of the ceiling, and ⌈(⌈a/m⌉ + c) / n⌉ becomes ⌈(a + c·m) / (m·n)⌉.
+    Terms that are multiples of the divisor come out of the ceiling, what the others share with it is divided
+    out, and ⌈(⌈a/m⌉ + c) / n⌉ becomes ⌈(a + c·m) / (m·n)⌉.
     """
     if divisor == 1:
         return size
     if isinstance(size, int):
         return -(-size // divisor)
-    constant = dict(size.terms).get((), 0)
-    rest = [(atoms, factor) for atoms, factor in size.terms if atoms]
-    if all(factor % divisor == 0 for _, factor in rest):
-        return _from_terms([*((atoms, factor // divisor) for atoms, factor in rest), ((), -(-constant // divisor))])
-    if len(rest) == 1 and rest[0][1] == 1 and len(rest[0][0]) == 1:
-        (atom,) = rest[0][0]
-        if isinstance(atom, CeilDiv):
-            numerator = atom.numerator + constant * atom.divisor
-            return ceil_div(numerator, atom.divisor * divisor)
-    return Size((((CeilDiv(size, divisor),), 1),))
+    # What stays inside: terms that do not divide, and a constant from 1 − divisor to 0.
+    inside = {atoms: factor if factor % divisor else 0 for atoms, factor in size.terms}
+    inside[()] = -(-dict(size.terms).get((), 0) % divisor)
+    outside = _from_terms((atoms, (factor - inside[atoms]) // divisor) for atoms, factor in size.terms)
+    constant = inside.pop(())
+    rest = {atoms: factor for atoms, factor in inside.items() if factor}
+    if not rest:
+        return outside
+    return outside + _ceiling(rest, constant, divisor)
+
+
+def _ceiling(rest: Mapping[Monomial, int], constant: int, divisor: int) -> Dim:
+    """⌈(rest + constant) / divisor⌉ where nothing more comes out of the ceiling."""
+    shared = gcd(divisor, *rest.values())
+    if shared > 1:
+        terms = [(atoms, factor // shared) for atoms, factor in rest.items()]
+        return ceil_div(_from_terms([*terms, ((), -(-constant // shared))]), divisor // shared)
+    numerator = _from_terms([*rest.items(), ((), constant)])
+    match list(rest.items()):
+        case [((CeilDiv() as inner,), 1)]:
+            return ceil_div(inner.numerator + constant * inner.divisor, inner.divisor * divisor)
+    assert isinstance(numerator, Size)  # it has a term that is not a constant
+    return Size((((CeilDiv(numerator, divisor),), 1),))
 
 
 def product(sizes: Iterable[Dim]) -> Dim:
