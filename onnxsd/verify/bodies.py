@@ -16,10 +16,10 @@ from onnxsd.verify.contrib import OPERATORS, Body, Call, Inputs
 
 DOMAIN = "onnxsd.reference"
 # Operators that keep numbers as they are; what is not listed is taken to compute.
-MOVES = frozenset(
-    ("Cast", "Concat", "Constant", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Pad", "Reshape")
-    + ("Resize", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
-)
+MOVES = {
+    "Cast", "Concat", "Constant", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Pad", "Reshape",
+    "Resize", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+}  # fmt: skip
 
 
 def with_reference_bodies(model: ir.Model) -> ir.Model:
