@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -157,7 +159,9 @@ def _pad_with_flags(folder: Path) -> None:
 
 
 def _textual_inversion(folder: Path) -> None:
-    (folder / "added_tokens.json").write_text(json.dumps({"<cat-toy>": 1000, "Sks": 1001}), encoding="utf-8")
+    (folder / "added_tokens.json").write_text(
+        json.dumps({"<cat-toy>": 1000, "Sks": 1001, "a hat": 1002}), encoding="utf-8"
+    )
 
 
 def _decoder_speaks_alone(folder: Path) -> None:
@@ -202,7 +206,7 @@ def test_equal_however_the_folder_is_configured(
 
     configure(folder)
     CLIPTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "saved")
-    prompts = (*PROMPTS, "a <cat-toy> SKS sks <Cat-Toy>circle</w> a!b ! c", " x ! y")
+    prompts = (*PROMPTS, "a <cat-toy> A \t\u3000hat a hat SKS sks <Cat-Toy>circle</w> a!b ! c", " x ! y")
     for path in (folder, tmp_path / "saved"):
         reference, ours = CLIPTokenizer.from_pretrained(path), Tokenizer.from_folder(path)
 
@@ -426,6 +430,15 @@ def test_damaged_merges(folder: Path, line: str, found: str) -> None:
         Tokenizer.from_folder(folder)
 
 
+def test_merges_that_are_cut_short(folder: Path) -> None:
+    path = folder / "merges.txt"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:201]), encoding="utf-8")
+
+    with pytest.raises(BadInputError, match=r"merges\.txt has 200 merges that make none of 288 tokens"):
+        Tokenizer.from_folder(folder)
+
+
 def test_merges_with_windows_line_ends(folder: Path) -> None:
     plain = Tokenizer.from_folder(folder).encode_batch(PROMPTS)
     path = folder / "merges.txt"
@@ -513,6 +526,14 @@ def test_vocabulary_is_in_clips_order_with_the_end_of_text_last(vocab_size: int)
     assert tokens[512:-2] == [left + right for left, right in merges]
     assert tokens[-2:] == [START, END]
     assert build_vocabulary(vocab_size) == (ids, merges)
+
+
+def test_the_most_frequent_pair_is_merged_first() -> None:
+    pairs = Counter(pair for word in set(WORDS.split()) for pair in pairwise([*word[:-1], f"{word[-1]}</w>"]))
+
+    _, merges = build_vocabulary(515)
+
+    assert [pairs[pair] for pair in merges] == [max(pairs.values())]
 
 
 def test_bytes_have_the_symbols_that_the_library_gives_them() -> None:

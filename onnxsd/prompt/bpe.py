@@ -11,6 +11,8 @@ from onnxsd.errors import BadInputError, ConfigurationError
 from onnxsd.prompt.files import COPY_HINT, json_object, text_of
 
 WORD_END = "</w>"  # CLIP marks the last piece of each word with it
+# Tokens beyond the bytes that no merge makes: CLIP has its two markers, and people add a few words.
+UNMADE_TOKENS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ def from_vocabulary_and_merges(folder: Path) -> Bpe:
     source = folder / "vocab.json"
     ids = _checked_ids(source, json_object(source))
     merges = _merges_of_text(folder / "merges.txt")
-    _check_known(folder / "merges.txt", ids, merges)
+    _check_merges(folder / "merges.txt", ids, merges)
     return Bpe(source=source, ids=ids, merges=merges)
 
 
@@ -45,7 +47,7 @@ def from_serialized(source: Path, content: Mapping[str, Any]) -> Bpe:
         )
     ids = _checked_ids(source, model.get("vocab"))
     merges = _merges_of_list(source, model.get("merges"))
-    _check_known(source, ids, merges)
+    _check_merges(source, ids, merges)
     return Bpe(source=source, ids=ids, merges=merges)
 
 
@@ -62,9 +64,7 @@ def _checked_ids(source: Path, found: object) -> dict[str, int]:
 
 def _merges_of_text(path: Path) -> tuple[tuple[str, str], ...]:
     merges = []
-    # Not splitlines(): it also splits at characters that a byte-level token may hold.
-    lines = text_of(path).removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
         if line.startswith("#version"):
             continue
         merges.append(_pair(f"{path}, line {number}", line.split(" ")))
@@ -86,7 +86,7 @@ def _pair(where: str, parts: object) -> tuple[str, str]:
     raise BadInputError(f"{where}: expected two tokens to merge, found {parts!r}", hint=COPY_HINT)
 
 
-def _check_known(path: Path, ids: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+def _check_merges(path: Path, ids: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
     for left, right in merges:
         for token in (left, right, left + right):
             if token not in ids:
@@ -94,3 +94,10 @@ def _check_known(path: Path, ids: Mapping[str, int], merges: Sequence[tuple[str,
                     f"{path} merges {left!r} and {right!r}, but the vocabulary has no token {token!r}",
                     hint=f"its two halves are from different checkpoints; {COPY_HINT}",
                 )
+    made = {left + right for left, right in merges}
+    unmade = [token for token in ids if len(token.removesuffix(WORD_END)) > 1 and token not in made]
+    if len(unmade) > UNMADE_TOKENS_MAX:
+        raise BadInputError(
+            f"{path} has {len(merges)} merges that make none of {len(unmade)} tokens, such as {unmade[0]!r}",
+            hint=f"the merges are cut short; {COPY_HINT}",
+        )

@@ -120,7 +120,6 @@ def _backend(bpe: Bpe, special: SpecialTokens) -> Backend:
             merges=list(bpe.merges),
             unk_token=special.unknown,
             end_of_word_suffix=WORD_END,
-            fuse_unk=False,
         )
     )
     backend.normalizer = normalizers.Sequence(
