@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the tests need into .venv-test, then run the linter, the types and the tests.
+# Install what the tests need into .venv-test, then run the linter, the types and the tests, all three.
 # Usage: bash scripts/test.sh [pytest arguments]      PYTHON=python3.12 picks the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +24,8 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$state" ]; then
   echo "$state" >"$stamp"
 fi
 
-"$bin/ruff" check .
-"$bin/mypy"
-"$bin/python" -m pytest -n 2 -q "$@"
+failed=0
+"$bin/ruff" check . || failed=1
+"$bin/mypy" || failed=1
+"$bin/python" -m pytest -n 2 -q "$@" || failed=1
+exit "$failed"

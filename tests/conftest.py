@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     missing = missing_reference()
     if missing and REFERENCE in config.getoption("--run"):
         raise pytest.UsageError(
-            f"--run {REFERENCE} was asked for, but {', '.join(missing)} is not installed: "
+            f"--run {REFERENCE} was asked for, and there is no {', '.join(missing)}: "
             "pip install -c constraints.txt '.[reference]'"
         )
 
@@ -69,7 +69,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     missing = missing_reference()
     if missing:
         terminalreporter.write_line(
-            f"reference tests were left out: {', '.join(missing)} is not installed "
+            f"reference tests were left out for want of {', '.join(missing)} "
             "(pip install -c constraints.txt '.[reference]')",
             yellow=True,
         )

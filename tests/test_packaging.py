@@ -21,8 +21,8 @@ RUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy, so that no leftover of another build can get into it."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the wheel is made from, so that no leftover of another build can get into it."""
     source = tmp_path_factory.mktemp("source") / "onnxsd"
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("onnxsd", "setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
@@ -32,6 +32,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif there.exists():
             shutil.copy(there, source / name)
     shutil.copy(ROOT / "compat_matrix.yaml", source)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that pip builds."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--wheel-dir", str(out), "-q"]
     if _can_build_here():
@@ -60,16 +66,14 @@ def about(wheel: Path) -> Message:
         return Parser().parsestr(archive.read(name).decode())
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+def test_the_wheel_holds_every_file_of_the_package(source: Path, wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if name.startswith("onnxsd/")}
-    tracked = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "onnxsd").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+    packaged = {
+        path.relative_to(source).as_posix() for path in (source / "onnxsd").rglob("*") if path.is_file()
     }
 
-    assert inside == tracked | {"onnxsd/compat_matrix.yaml"}
+    assert inside == packaged | {"onnxsd/compat_matrix.yaml"}
     assert {"onnxsd/py.typed", "onnxsd/machine/probe.onnx"} <= inside
     assert any(name.startswith("onnxsd/models/configurations/") for name in inside)
 
