@@ -1,0 +1,100 @@
+"""A folder that appears whole or not at all: written under another name beside its place, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from onnxsd.errors import OnnxsdError, ResourceError, UsageError
+
+# What marks a folder that this program may replace: checkpoints and exports have it.
+MARKER = "model_index.json"
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, *, needed_bytes: int, force: bool = False) -> Iterator[Path]:
+    """An empty folder to write into, which becomes `out` at the end, and is gone after any error.
+
+    Args:
+        out: where the folder will be.
+        needed_bytes: what it will take on the disk, so that a full one is foreseen.
+        force: replace a checkpoint or an export that is there.
+
+    Raises:
+        UsageError: `out` exists and may not be replaced.
+        ResourceError: the disk is too small, or `out` cannot be written.
+    """
+    out = out.expanduser().absolute()
+    _check_replaceable(out, force)
+    unfinished = _beside(out, "unfinished")
+    try:
+        _make(unfinished, out)
+        _check_room(out, needed_bytes)
+        yield unfinished
+        _place(unfinished, out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_replaceable(out: Path, force: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not force:
+        raise UsageError(f"{out} exists already", hint="give another folder, or --force to replace it")
+    if out.is_dir() and ((out / MARKER).is_file() or not any(out.iterdir())):
+        return
+    raise UsageError(
+        f"{out} is not replaced: it has no {MARKER}, so it is no checkpoint and no export",
+        hint="remove it yourself, or give another folder",
+    )
+
+
+def _make(unfinished: Path, out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.mkdir()
+    except OSError as error:
+        raise _refusal(error, out) from error
+
+
+def _check_room(out: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(out.parent).free
+    if free < needed_bytes:
+        raise ResourceError(
+            f"{out} needs {needed_bytes:,} bytes, and {free:,} are free on its disk",
+            hint="free some, or give a folder on another disk",
+        )
+
+
+def _place(finished: Path, out: Path) -> None:
+    """Rename the finished folder; what was in its place is set aside first, and comes back on failure."""
+    aside = _beside(out, "replaced")
+    replaces = out.exists()
+    try:
+        if replaces:
+            out.rename(aside)
+        try:
+            finished.rename(out)
+        except OSError:
+            if replaces:
+                aside.rename(out)
+            raise
+    except OSError as error:
+        raise _refusal(error, out) from error
+    if replaces:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _beside(out: Path, why: str) -> Path:
+    """A name on the same disk, for a rename cannot cross disks."""
+    return out.parent / f".{out.name}.{why}-{secrets.token_hex(4)}"
+
+
+def _refusal(error: OSError, out: Path) -> OnnxsdError:
+    return ResourceError(
+        f"cannot write {out}: {error.strerror or error}", hint="give a folder that you may write to"
+    )
