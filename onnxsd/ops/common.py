@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from onnxsd.ops.operators import Value
+from onnxsd.ops.operators import Value, refuse
 from onnxsd.ops.vocabulary import Ops, Scope, Tensor
-from onnxsd.tensors import Dim, DType, Shape
+from onnxsd.tensors import Dim, DType, Shape, ceil_div, shape_text
 
 
 def scalar(ops: Ops, number: float, dtype: DType | None = None) -> Value:
@@ -40,8 +40,14 @@ def embedding(ops: Ops, at: Scope, ids: Tensor, *, rows: int, width: int) -> Val
 def positions(ops: Ops, at: Scope, *, length: Dim, rows: int, width: int) -> Value:
     """The table's first rows, as a batch of one."""
     table = ops.weight(at / "weight", (rows, width))
-    cut = ops.graph.crop(table, (length, width))
+    cut = ops.graph.crop(table, (length, width), along=(0,))
     return ops.graph.reshape(cut, (1, length, width))
+
+
+def require_doubling(x: Value, axes: tuple[int, int], sizes: tuple[Dim, Dim]) -> None:
+    """Refuse sizes along `axes` that are not twice those of `x`, or one less."""
+    if any(ceil_div(size, 2) != x.shape[axis] for axis, size in zip(axes, sizes, strict=True)):
+        raise refuse(f"cannot be upsampled to {shape_text(sizes)} along axes {axes}", x)
 
 
 def concat_features(ops: Ops, at: Scope, left: Tensor, right: Tensor) -> Value:
@@ -82,7 +88,7 @@ def _causal_mask(ops: Ops, length: Dim, dtype: DType, longest: int) -> Value:
     size = length if isinstance(length, int) else longest
     # Half of fp16's range: added to any score it neither overflows to NaN nor leaves a weight above 0.
     hidden = np.triu(np.full((size, size), -30000.0, dtype.numpy_name), k=1)
-    return ops.graph.crop(ops.graph.constant(hidden, "causal"), (length, length))
+    return ops.graph.crop(ops.graph.constant(hidden, "causal"), (length, length), along=(0, 1))
 
 
 def _split_heads(ops: Ops, x: Value, heads: int, axes: tuple[int, int, int, int]) -> Value:

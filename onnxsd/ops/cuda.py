@@ -121,7 +121,15 @@ def _conv(
 
 
 def _linear(
-    ops: Ops, at: Scope, x: Tensor, *, inner: int, out: int, bias: bool, weight_scale: float, bias_scale: float
+    ops: Ops,
+    at: Scope,
+    x: Tensor,
+    *,
+    inner: int,
+    out: int,
+    bias: bool,
+    weight_scale: float,
+    bias_scale: float,
 ) -> Product | Value:
     """MatMul; never Gemm, which spends a second product on its bias."""
     if not bias:
@@ -234,11 +242,12 @@ def _concat_channels(ops: Ops, at: Scope, x: Tensor, skip: Tensor) -> Value:
 def _upsample(ops: Ops, at: Scope, x: Tensor, *, sizes: tuple[Dim, Dim]) -> Value:
     """Each row and column twice, by Expand; Resize's nearest kernel has no fast path for NHWC."""
     value = ops.value(x)
+    common.require_doubling(value, (1, 2), sizes)
     batch, height, width, channels = value.shape
     apart = ops.graph.reshape(value, (batch, height, 1, width, 1, channels))
     twice = ops.graph.expand(apart, (batch, height, 2, width, 2, channels))
     joined = ops.graph.reshape(twice, (batch, height * 2, width * 2, channels))
-    return ops.graph.crop(joined, (batch, *sizes, channels))
+    return ops.graph.crop(joined, (batch, *sizes, channels), along=(1, 2))
 
 
 def _tokens(ops: Ops, at: Scope, x: Tensor) -> Source:

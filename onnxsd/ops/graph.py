@@ -72,7 +72,9 @@ class Graph:
     def output(self, name: str, value: Value) -> None:
         """Make a value an output called `name`; a value may be an output only once."""
         if value.ir.is_graph_output() or value.ir.is_graph_input():
-            raise ShapeError(f"{value} is an input or output of the graph already, and cannot be called {name}")
+            raise ShapeError(
+                f"{value} is an input or output of the graph already, and cannot be called {name}"
+            )
         value.ir.name = name
         self._ir.outputs.append(value.ir)
         self._outputs.append(value)
@@ -138,7 +140,9 @@ class Graph:
             raise refuse(f"{self._scope}: cannot be reshaped to {shape_text(shape)}", x)
         if x.shape == shape:
             return x
-        return self.emit_shaped("Reshape", x, self._reshape_target(x.shape, shape), dtype=x.dtype, shape=shape)
+        return self.emit_shaped(
+            "Reshape", x, self._reshape_target(x.shape, shape), dtype=x.dtype, shape=shape
+        )
 
     def expand(self, x: Value, shape: Shape) -> Value:
         """`x` with its axes of size 1 repeated to `shape`."""
@@ -148,11 +152,12 @@ class Graph:
             return x
         return self.emit_shaped("Expand", x, self.shape_vector(shape), dtype=x.dtype, shape=shape)
 
-    def crop(self, x: Value, shape: Shape) -> Value:
-        """The leading part of `x` that has `shape`, which must not be larger."""
-        if len(x.shape) != len(shape):
-            raise refuse(f"{self._scope}: cannot be cropped to {shape_text(shape)}", x)
-        axes = [axis for axis, size in enumerate(shape) if size != x.shape[axis]]
+    def crop(self, x: Value, shape: Shape, *, along: tuple[int, ...]) -> Value:
+        """The leading part of `x` that has `shape`, which is not larger and differs along some axes only."""
+        axes = [axis for axis, (old, new) in enumerate(zip(x.shape, shape, strict=False)) if new != old]
+        longer = [axis for axis in axes if _is_longer(shape[axis], x.shape[axis])]
+        if len(x.shape) != len(shape) or longer or not set(axes) <= set(along):
+            raise refuse(f"{self._scope}: cannot be cropped to {shape_text(shape)} along axes {along}", x)
         if not axes:
             return x
         starts = self.constant(np.zeros(len(axes), np.int64), "starts")
@@ -221,7 +226,9 @@ class Graph:
 
     def _value(self, name: str, dtype: DType, shape: Shape) -> Value:
         sizes = [size if isinstance(size, int) else ir.SymbolicDim(str(size)) for size in shape]
-        value = Value(shape, dtype, ir.Value(name=name, type=ir.TensorType(TO_IR[dtype]), shape=ir.Shape(sizes)))
+        value = Value(
+            shape, dtype, ir.Value(name=name, type=ir.TensorType(TO_IR[dtype]), shape=ir.Shape(sizes))
+        )
         if name:
             for axis, size in enumerate(shape):
                 if isinstance(size, int):
@@ -257,6 +264,10 @@ def _drop_unused_outputs(node: ir.Node) -> None:
     """Let an optional last output go (the sum beside a norm) where no node and no graph output takes it."""
     while len(node.outputs) > 1 and not node.outputs[-1].uses() and not node.outputs[-1].is_graph_output():
         node.resize_outputs(len(node.outputs) - 1)
+
+
+def _is_longer(new: Dim, old: Dim) -> bool:
+    return isinstance(new, int) and isinstance(old, int) and new > old
 
 
 def _spec(value: Value) -> tuple[str, DType, Shape]:

@@ -166,10 +166,13 @@ def _convolved(sizes: tuple[Dim, Dim], kernel: tuple[Dim, Dim], attributes: Attr
     """⌊(size + pads − kernel) / stride⌋ + 1 of height and width, written as a ceiling division."""
     top, left, bottom, right = attributes["pads"]
     stride_h, stride_w = attributes["strides"]
-    if not isinstance(kernel[0], int) or not isinstance(kernel[1], int):
-        raise ShapeError(f"a convolution kernel of unknown size {shape_text(kernel)}")
-    height = ceil_div(sizes[0] + (top + bottom - kernel[0] + 1), stride_h)
-    width = ceil_div(sizes[1] + (left + right - kernel[1] + 1), stride_w)
+    kernel_h, kernel_w = attributes["kernel_shape"]
+    if kernel != (kernel_h, kernel_w):
+        raise ShapeError(
+            f"the convolution's weight has a kernel of {shape_text(kernel)}, not {kernel_h}×{kernel_w}"
+        )
+    height = ceil_div(sizes[0] + (top + bottom - kernel_h + 1), stride_h)
+    width = ceil_div(sizes[1] + (left + right - kernel_w + 1), stride_w)
     return height, width
 
 

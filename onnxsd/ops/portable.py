@@ -32,15 +32,31 @@ def _conv(
     weight = ops.weight(at / "weight", (out, channels, kernel, kernel), scale=weight_scale)
     bias = ops.weight(at / "bias", (out,), scale=bias_scale)
     return ops.graph.emit(
-        "Conv", ops.value(x), weight, bias, kernel_shape=(kernel, kernel), strides=(stride, stride), pads=padding
+        "Conv",
+        ops.value(x),
+        weight,
+        bias,
+        kernel_shape=(kernel, kernel),
+        strides=(stride, stride),
+        pads=padding,
     )
 
 
 def _linear(
-    ops: Ops, at: Scope, x: Tensor, *, inner: int, out: int, bias: bool, weight_scale: float, bias_scale: float
+    ops: Ops,
+    at: Scope,
+    x: Tensor,
+    *,
+    inner: int,
+    out: int,
+    bias: bool,
+    weight_scale: float,
+    bias_scale: float,
 ) -> Value:
     product = common.matmul(ops, at, x, inner, out, weight_scale)
-    return ops.graph.emit("Add", product, ops.weight(at / "bias", (out,), scale=bias_scale)) if bias else product
+    return (
+        ops.graph.emit("Add", product, ops.weight(at / "bias", (out,), scale=bias_scale)) if bias else product
+    )
 
 
 def _geglu(ops: Ops, at: Scope, x: Tensor, *, inner: int, out: int) -> Value:
@@ -84,10 +100,11 @@ def _concat_channels(ops: Ops, at: Scope, x: Tensor, skip: Tensor) -> Value:
 def _upsample(ops: Ops, at: Scope, x: Tensor, *, sizes: tuple[Dim, Dim]) -> Value:
     """Resize to the wanted sizes; nearest, asymmetric and floor give ⌊i / 2⌋ for odd sizes too."""
     value = ops.value(x)
+    common.require_doubling(value, (2, 3), sizes)
     shape = (*value.shape[:2], *sizes)
     empty = ops.graph.constant(np.zeros(0, np.float32), "none")
     if sizes == (value.shape[2] * 2, value.shape[3] * 2):
-        last = (empty, ops.graph.constant(np.array([1, 1, 2, 2], np.float32), "scales"))
+        last: tuple[Value, ...] = (empty, ops.graph.constant(np.array([1, 1, 2, 2], np.float32), "scales"))
     else:
         last = (empty, empty, ops.graph.shape_vector(shape))
     return ops.graph.emit_shaped(
