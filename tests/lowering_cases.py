@@ -1,0 +1,573 @@
+"""One small graph for each way an op is lowered, with what it must compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numeric_reference import (
+    attention,
+    conv,
+    feature_map,
+    geglu,
+    gelu,
+    group_norm,
+    layer_norm,
+    linear,
+    silu,
+    sinusoid,
+    tokens,
+    upsample,
+)
+
+from onnxsd.ops import Ops, Scope, Tensor
+from onnxsd.ops.vocabulary import Activation, Padding
+from onnxsd.tensors import Dim, DType, Size, ceil_div
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+EPS = 1e-5
+AT = Scope("layer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Batch, height, width and sequence of a case: numbers or symbols."""
+
+    batch: Dim
+    height: Dim
+    width: Dim
+    sequence: Dim
+
+
+SYMBOLIC = Sizes(**{name: Size.symbol(name) for name in ("batch", "height", "width", "sequence")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A graph with output `y`, and the numbers that it must give for its inputs and weights."""
+
+    name: str
+    author: Callable[[Ops, Sizes], None]
+    expected: Callable[[Arrays, Arrays], Array]
+    # The lowering of each op that the case is about, by target.
+    chosen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # Exactly how many of these operators the graph holds, by target.
+    operators: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+CASES: list[Case] = []
+
+
+def case(
+    expected: Callable[[Arrays, Arrays], Array],
+    *,
+    cuda: Mapping[str, str] | None = None,
+    portable: Mapping[str, str] | None = None,
+    holds: Mapping[str, int] | None = None,
+    name: str = "",
+) -> Callable[[Callable[[Ops, Sizes], None]], Callable[[Ops, Sizes], None]]:
+    """Register the decorated graph; `holds` counts operators of the cuda target."""
+
+    def register(author: Callable[[Ops, Sizes], None]) -> Callable[[Ops, Sizes], None]:
+        CASES.append(
+            Case(
+                name=name or author.__name__,
+                author=author,
+                expected=expected,
+                chosen={"cuda": cuda or {}, "portable": portable or {}},
+                operators={"cuda": holds or {}},
+            )
+        )
+        return author
+
+    return register
+
+
+def spatial(ops: Ops, sizes: Sizes, channels: int, name: str = "x") -> Tensor:
+    """An input feature map."""
+    return ops.input(name, (sizes.batch, channels, sizes.height, sizes.width), spatial=True)
+
+
+def sequence(ops: Ops, sizes: Sizes, width: int, name: str = "x", length: Dim | None = None) -> Tensor:
+    """An input of tokens."""
+    return ops.input(name, (sizes.batch, sizes.sequence if length is None else length, width))
+
+
+def at(weights: Arrays, scope: str) -> tuple[Array, Array]:
+    """Weight and bias of a layer."""
+    return weights[f"{scope}.weight"], weights[f"{scope}.bias"]
+
+
+# Convolutions: stride, padding and kernel as the models use them.
+
+CONVOLUTIONS: tuple[tuple[str, int, int, Padding], ...] = (
+    ("same", 3, 1, (1, 1, 1, 1)),
+    ("strided", 3, 2, (1, 1, 1, 1)),
+    ("strided, padded right and below", 3, 2, (0, 0, 1, 1)),
+    ("pointwise", 1, 1, (0, 0, 0, 0)),
+)
+
+
+def _convolution(name: str, kernel: int, stride: int, padding: Padding) -> None:
+    def expected(x: Arrays, w: Arrays) -> Array:
+        return conv(x["x"], *at(w, "layer"), stride=stride, padding=padding)
+
+    @case(
+        expected, cuda={"conv": "conv"}, portable={"conv": "conv"}, holds={"NhwcConv": 1, "Add": 0}, name=name
+    )
+    def convolution(ops: Ops, sizes: Sizes) -> None:
+        x = spatial(ops, sizes, 6)
+        ops.output("y", ops.conv(x, AT, out=4, kernel=kernel, stride=stride, padding=padding))
+
+
+for _parameters in CONVOLUTIONS:
+    _convolution(*_parameters)
+
+
+@case(lambda x, w: conv(x["x"], w["layer.weight"] * 0.25, w["layer.bias"] * 0.5))
+def scaled_conv(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.conv(spatial(ops, sizes, 6), AT, out=4, weight_scale=0.25, bias_scale=0.5))
+
+
+# Linear layers.
+
+
+@case(
+    lambda x, w: linear(x["x"], *at(w, "layer")),
+    cuda={"linear": "linear"}, portable={"linear": "linear"}, holds={"MatMul": 1, "Gemm": 0},
+)  # fmt: skip
+def linear_with_bias(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.linear(sequence(ops, sizes, 6), AT, out=10))
+
+
+@case(lambda x, w: linear(x["x"], w["layer.weight"]), holds={"MatMul": 1, "Add": 0})
+def linear_without_bias(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.linear(sequence(ops, sizes, 6), AT, out=10, bias=False))
+
+
+@case(lambda x, w: linear(x["x"], w["layer.weight"] * 0.25, w["layer.bias"] * 0.5))
+def scaled_linear(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.linear(sequence(ops, sizes, 6), AT, out=10, weight_scale=0.25, bias_scale=0.5))
+
+
+@case(lambda x, w: linear(x["x"], *at(w, "layer")))
+def linear_over_rows(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.linear(ops.input("x", (sizes.batch, 6)), AT, out=10))
+
+
+@case(
+    lambda x, w: geglu(x["x"], *at(w, "layer")),
+    cuda={"geglu": "bias_split_gelu"}, portable={"geglu": "geglu"}, holds={"BiasSplitGelu": 1, "Gelu": 0},
+)  # fmt: skip
+def geglu_of_a_compiled_width(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.geglu(sequence(ops, sizes, 6), AT, out=1280))
+
+
+@case(
+    lambda x, w: geglu(x["x"], *at(w, "layer")),
+    cuda={"geglu": "split_and_gelu"}, holds={"BiasSplitGelu": 0, "Gelu": 1},
+)  # fmt: skip
+def geglu_of_another_width(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.geglu(sequence(ops, sizes, 6), AT, out=12))
+
+
+# Group norms: alone, and absorbing what came before.
+
+
+@case(
+    lambda x, w: silu(group_norm(x["x"], *at(w, "layer"), groups=4, eps=EPS)),
+    cuda={"group_norm": "fused_group_norm"}, portable={"group_norm": "group_norm"},
+    holds={"GroupNorm": 1, "SkipGroupNorm": 0},
+)  # fmt: skip
+def group_norm_with_silu(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.group_norm(spatial(ops, sizes, 16), AT, groups=4, eps=EPS, silu=True))
+
+
+@case(lambda x, w: group_norm(x["x"], *at(w, "layer"), groups=4, eps=0.5), holds={"GroupNorm": 1})
+def group_norm_without_silu(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.group_norm(spatial(ops, sizes, 16), AT, groups=4, eps=0.5))
+
+
+@case(
+    lambda x, w: silu(group_norm(x["x"], *at(w, "layer"), groups=4, eps=EPS)),
+    cuda={"group_norm": "transposed_group_norm"}, holds={"GroupNorm": 0, "InstanceNormalization": 1},
+)  # fmt: skip
+def group_norm_of_odd_groups(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.group_norm(spatial(ops, sizes, 12), AT, groups=4, eps=EPS, silu=True))
+
+
+@case(
+    lambda x, w: group_norm(conv(x["x"], *at(w, "conv")), *at(w, "layer"), groups=4, eps=EPS),
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0},
+)  # fmt: skip
+def group_norm_absorbs_a_bias(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
+    ops.output("y", ops.group_norm(h, AT, groups=4, eps=EPS))
+
+
+@case(
+    lambda x, w: group_norm(conv(x["x"], *at(w, "conv")) + x["r"], *at(w, "layer"), groups=4, eps=EPS),
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0},
+)  # fmt: skip
+def group_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
+    ops.output("y", ops.group_norm(ops.add(h, spatial(ops, sizes, 16, "r")), AT, groups=4, eps=EPS))
+
+
+@case(
+    lambda x, w: group_norm(
+        conv(x["x"], *at(w, "conv")) + x["r"][:, :, None, None], *at(w, "layer"), groups=4, eps=EPS
+    ),
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0},
+)  # fmt: skip
+def group_norm_absorbs_bias_and_rows(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
+    h = ops.add_channels(h, ops.input("r", (sizes.batch, 16)))
+    ops.output("y", ops.group_norm(h, AT, groups=4, eps=EPS))
+
+
+@case(
+    lambda x, w: group_norm(x["x"] + x["r"], *at(w, "layer"), groups=4, eps=EPS),
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0},
+)  # fmt: skip
+def group_norm_absorbs_a_plain_sum(ops: Ops, sizes: Sizes) -> None:
+    h = ops.add(spatial(ops, sizes, 16), spatial(ops, sizes, 16, "r"))
+    ops.output("y", ops.group_norm(h, AT, groups=4, eps=EPS))
+
+
+@case(
+    lambda x, w: group_norm(conv(x["x"], *at(w, "conv")) + x["r"], *at(w, "layer"), groups=4, eps=EPS),
+    holds={"SkipGroupNorm": 0, "BiasAdd": 1},
+)  # fmt: skip
+def odd_groups_after_a_sum(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=12)
+    ops.output("y", ops.group_norm(ops.add(h, spatial(ops, sizes, 12, "r")), AT, groups=4, eps=EPS))
+
+
+# Layer norms.
+
+
+@case(
+    lambda x, w: layer_norm(x["x"], *at(w, "layer"), eps=0.1),
+    cuda={"layer_norm": "layer_norm"}, portable={"layer_norm": "layer_norm"},
+    holds={"LayerNormalization": 1, "SkipLayerNormalization": 0},
+)  # fmt: skip
+def layer_norm_alone(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.layer_norm(sequence(ops, sizes, 8), AT, eps=0.1))
+
+
+@case(
+    lambda x, w: layer_norm(linear(x["x"], *at(w, "fc")) + x["r"], *at(w, "layer"), eps=0.1),
+    holds={"LayerNormalization": 0, "SkipLayerNormalization": 1, "Add": 0, "BiasAdd": 0},
+)  # fmt: skip
+def layer_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
+    h = ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=8)
+    ops.output("y", ops.layer_norm(ops.add(h, sequence(ops, sizes, 8, "r")), AT, eps=0.1))
+
+
+@case(
+    lambda x, w: layer_norm(linear(x["x"], w["fc.weight"]) + x["r"], *at(w, "layer"), eps=0.1),
+    holds={"LayerNormalization": 0, "SkipLayerNormalization": 1, "Add": 0},
+)  # fmt: skip
+def layer_norm_absorbs_a_residual(ops: Ops, sizes: Sizes) -> None:
+    h = ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=8, bias=False)
+    ops.output("y", ops.layer_norm(ops.add(h, sequence(ops, sizes, 8, "r")), AT, eps=0.1))
+
+
+# Tables.
+
+
+@case(
+    lambda x, w: w["layer.weight"][x["ids"].astype(int)],
+    cuda={"embedding": "embedding"}, portable={"embedding": "embedding"},
+)  # fmt: skip
+def embedding(ops: Ops, sizes: Sizes) -> None:
+    ids = ops.input("ids", (sizes.batch, sizes.sequence), dtype=DType.INT64)
+    ops.output("y", ops.embedding(ids, AT, rows=20, width=8))
+
+
+@case(
+    lambda x, w: x["x"] + w["layer.weight"][: x["x"].shape[1]],
+    cuda={"positions": "positions", "add_positions": "add_positions"},
+    portable={"positions": "positions", "add_positions": "add"},
+)  # fmt: skip
+def positions(ops: Ops, sizes: Sizes) -> None:
+    x = sequence(ops, sizes, 8)
+    ops.output("y", ops.add_positions(x, ops.positions(sizes.sequence, AT, rows=20, width=8)))
+
+
+# Attention.
+
+
+def _attention(name: str, width: int, heads: int, *, causal: bool, upcast: bool, fused: bool) -> None:
+    def expected(x: Arrays, w: Arrays) -> Array:
+        key, value = (x["q"] if causal else x[other] for other in ("k", "v"))
+        return attention(x["q"], key, value, heads=heads, causal=causal)
+
+    lowering = "multi_head_attention" if fused else "plain_attention"
+    holds = {"MultiHeadAttention": int(fused), "Softmax": int(not fused)}
+
+    @case(
+        expected,
+        cuda={"attention": lowering},
+        portable={"attention": "plain_attention"},
+        holds=holds,
+        name=name,
+    )
+    def attend(ops: Ops, sizes: Sizes) -> None:
+        query = sequence(ops, sizes, width, "q")
+        key, value = (
+            query if causal else sequence(ops, sizes, width, other, length=5) for other in ("k", "v")
+        )
+        ops.output(
+            "y",
+            ops.attention(
+                query, key, value, AT, heads=heads, upcast=upcast, causal_up_to=20 if causal else None
+            ),
+        )
+
+
+_attention("heads of 8", 16, 2, causal=False, upcast=False, fused=True)
+_attention("heads of 8, upcast", 16, 2, causal=False, upcast=True, fused=True)
+_attention("causal", 16, 2, causal=True, upcast=False, fused=True)
+_attention("head of 256", 256, 1, causal=False, upcast=False, fused=True)
+_attention("head of 264", 264, 1, causal=False, upcast=False, fused=False)
+_attention("head of 264, upcast", 264, 1, causal=False, upcast=True, fused=False)
+_attention("causal head of 264", 264, 1, causal=True, upcast=False, fused=False)
+
+
+# Elementwise.
+
+
+def _activation(kind: Activation, function: Callable[[Array], Array]) -> None:
+    @case(
+        lambda x, w: function(x["x"]), name=f"activation {kind.value}",
+        cuda={"activation": "activation"}, portable={"activation": "activation"},
+    )  # fmt: skip
+    def activation(ops: Ops, sizes: Sizes) -> None:
+        ops.output("y", ops.activation(sequence(ops, sizes, 8), kind))
+
+
+_activation(Activation.SILU, silu)
+_activation(Activation.GELU, gelu)
+_activation(Activation.QUICK_GELU, lambda x: silu(x, 1.702))
+
+
+@case(lambda x, w: x["x"] + x["r"], cuda={"add": "add"}, portable={"add": "add"}, holds={"Add": 1})
+def add(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.add(sequence(ops, sizes, 8), sequence(ops, sizes, 8, "r")))
+
+
+@case(lambda x, w: conv(x["x"], *at(w, "layer")) + x["r"], holds={"BiasAdd": 1, "Add": 0})
+def add_of_feature_maps(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), AT, out=4)
+    ops.output("y", ops.add(h, spatial(ops, sizes, 4, "r")))
+
+
+@case(lambda x, w: linear(x["x"], *at(w, "layer")) + x["r"], holds={"BiasAdd": 1, "Add": 0})
+def add_of_tokens(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.add(ops.linear(sequence(ops, sizes, 6), AT, out=4), sequence(ops, sizes, 4, "r")))
+
+
+@case(lambda x, w: linear(x["x"], *at(w, "layer")) + x["r"], holds={"BiasAdd": 0, "Add": 2})
+def add_of_rows(ops: Ops, sizes: Sizes) -> None:
+    x, r = (ops.input(name, (sizes.batch, width)) for name, width in (("x", 6), ("r", 4)))
+    ops.output("y", ops.add(ops.linear(x, AT, out=4), r))
+
+
+@case(
+    lambda x, w: conv(x["x"], *at(w, "layer")) + x["r"][:, :, None, None],
+    cuda={"add_channels": "add"}, portable={"add_channels": "add_channels"},
+)  # fmt: skip
+def add_channels(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), AT, out=4)
+    ops.output("y", ops.add_channels(h, ops.input("r", (sizes.batch, 4))))
+
+
+@case(
+    lambda x, w: np.concatenate([x["x"], x["r"]], axis=1),
+    cuda={"concat_channels": "concat_channels"}, portable={"concat_channels": "concat_channels"},
+)  # fmt: skip
+def concat_channels(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.concat_channels(spatial(ops, sizes, 6), spatial(ops, sizes, 4, "r")))
+
+
+@case(
+    lambda x, w: np.concatenate([x["x"], x["r"]], axis=-1),
+    cuda={"concat_features": "concat_features"}, portable={"concat_features": "concat_features"},
+)  # fmt: skip
+def concat_features(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.concat_features(sequence(ops, sizes, 6), sequence(ops, sizes, 4, "r")))
+
+
+# Layout.
+
+
+@case(
+    lambda x, w: upsample(x["x"], 2 * x["x"].shape[2], 2 * x["x"].shape[3]),
+    cuda={"upsample": "upsample"}, portable={"upsample": "upsample"},
+)  # fmt: skip
+def upsample_twice(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.upsample(spatial(ops, sizes, 6)))
+
+
+@case(lambda x, w: upsample(conv(x["x"], *at(w, "down"), stride=2), *x["x"].shape[2:]))
+def upsample_to_a_skip(ops: Ops, sizes: Sizes) -> None:
+    x = spatial(ops, sizes, 6)
+    ops.output("y", ops.upsample(ops.conv(x, Scope("down"), out=4, stride=2), like=x))
+
+
+@case(lambda x, w: tokens(x["x"]), cuda={"tokens": "tokens"}, portable={"tokens": "tokens"})
+def tokens_of_a_feature_map(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.tokens(spatial(ops, sizes, 6)))
+
+
+@case(
+    lambda x, w: feature_map(tokens(x["x"]) + tokens(x["x"]), *x["x"].shape[2:]),
+    cuda={"feature_map": "feature_map"}, portable={"feature_map": "feature_map"},
+)  # fmt: skip
+def feature_map_of_tokens(ops: Ops, sizes: Sizes) -> None:
+    x = spatial(ops, sizes, 6)
+    flat = ops.tokens(x)
+    ops.output("y", ops.feature_map(ops.add(flat, flat), like=x))
+
+
+@case(
+    lambda x, w: layer_norm(tokens(conv(x["x"], *at(w, "conv"))) + x["r"], *at(w, "layer"), eps=EPS),
+    holds={"SkipLayerNormalization": 1, "Add": 0},
+)  # fmt: skip
+def a_bias_held_back_through_tokens(ops: Ops, sizes: Sizes) -> None:
+    h = ops.tokens(ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=4))
+    residual = ops.input("r", (sizes.batch, sizes.height * sizes.width, 4))
+    ops.output("y", ops.layer_norm(ops.add(h, residual), AT, eps=EPS))
+
+
+@case(
+    lambda x, w: group_norm(
+        feature_map(linear(tokens(x["x"]), *at(w, "fc")), *x["x"].shape[2:]) + x["x"], *at(w, "layer"),
+        groups=4, eps=EPS,
+    ),
+    holds={"SkipGroupNorm": 1, "Add": 0, "BiasAdd": 0},
+)  # fmt: skip
+def a_bias_held_back_through_a_feature_map(ops: Ops, sizes: Sizes) -> None:
+    x = spatial(ops, sizes, 16)
+    h = ops.feature_map(ops.linear(ops.tokens(x), Scope("fc"), out=16), like=x)
+    ops.output("y", ops.group_norm(ops.add(h, x), AT, groups=4, eps=EPS))
+
+
+# Composites.
+
+
+@case(lambda x, w: sinusoid(x["t"], 8, cosine_first=True, shift=0.0))
+def sinusoid_cosine_first(ops: Ops, sizes: Sizes) -> None:
+    t = ops.input("t", (sizes.batch, sizes.sequence), dtype=DType.FLOAT32)
+    ops.output("y", ops.sinusoid(t, width=8, flip_sin_to_cos=True, freq_shift=0.0))
+
+
+@case(
+    lambda x, w: np.repeat(sinusoid(x["t"][None], 8, cosine_first=False, shift=1.0), len(x["r"]), 0) + x["r"]
+)
+def sinusoid_of_a_scalar_repeated(ops: Ops, sizes: Sizes) -> None:
+    rows = ops.input("r", (sizes.batch, 8))
+    row = ops.as_row(ops.input("t", (), dtype=DType.FLOAT32))
+    waves = ops.sinusoid(row, width=8, flip_sin_to_cos=False, freq_shift=1.0)
+    ops.output("y", ops.add(ops.repeat_rows(waves, sizes.batch), rows))
+
+
+@case(lambda x, w: linear(x["x"].reshape(len(x["x"]), -1), *at(w, "layer")))
+def flattened_rows(ops: Ops, sizes: Sizes) -> None:
+    rows = ops.flatten_rows(ops.input("x", (sizes.batch, 3, 4)))
+    ops.output("y", ops.linear(rows, AT, out=4))
+
+
+@case(lambda x, w: x["x"][np.arange(len(x["ids"])), x["ids"].argmax(1)])
+def row_at_the_largest_id(ops: Ops, sizes: Sizes) -> None:
+    ids = ops.input("ids", (sizes.batch, sizes.sequence), dtype=DType.INT64)
+    ops.output("y", ops.at_position(sequence(ops, sizes, 8), ops.first_largest(ids)))
+
+
+@case(lambda x, w: x["x"][np.arange(len(x["ids"])), (x["ids"] == 7).argmax(1)])
+def row_at_an_id(ops: Ops, sizes: Sizes) -> None:
+    ids = ops.input("ids", (sizes.batch, sizes.sequence), dtype=DType.INT64)
+    ops.output("y", ops.at_position(sequence(ops, sizes, 8), ops.first_equal(ids, 7)))
+
+
+# Values that are held back and then wanted by more than one.
+
+
+def _norm(x: Array, w: Arrays, scope: str) -> Array:
+    return group_norm(x, *at(w, scope), groups=4, eps=EPS)
+
+
+def _absorbed_sum(x: Arrays, w: Arrays) -> Array:
+    total = conv(x["x"], *at(w, "conv1")) + x["x"]
+    return conv(_norm(total, w, "norm"), *at(w, "conv2")) + total
+
+
+@case(_absorbed_sum, holds={"SkipGroupNorm": 1, "NhwcConv": 2, "BiasAdd": 1, "Add": 0})
+def a_sum_absorbed_by_a_norm_and_used_as_residual(ops: Ops, sizes: Sizes) -> None:
+    x = spatial(ops, sizes, 16)
+    total = ops.add(ops.conv(x, Scope("conv1"), out=16), x)
+    h = ops.group_norm(total, Scope("norm"), groups=4, eps=EPS)
+    ops.output("y", ops.add(ops.conv(h, Scope("conv2"), out=16), total))
+
+
+@case(
+    lambda x, w: np.concatenate(
+        [_norm(conv(x["x"], *at(w, "conv")), w, "norm"), conv(x["x"], *at(w, "conv"))], axis=1
+    ),
+    holds={"SkipGroupNorm": 1, "NhwcConv": 1},
+)  # fmt: skip
+def a_convolution_absorbed_by_a_norm_and_used_as_skip(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
+    normed = ops.group_norm(h, Scope("norm"), groups=4, eps=EPS)
+    ops.output("y", ops.concat_channels(normed, h))
+
+
+@case(
+    lambda x, w: np.concatenate(
+        [_norm(conv(x["x"], *at(w, "conv")), w, "norm"), conv(x["x"], *at(w, "conv"))], axis=1
+    ),
+    holds={"GroupNorm": 1, "SkipGroupNorm": 0, "NhwcConv": 1},
+)  # fmt: skip
+def a_convolution_used_before_its_norm(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
+    both = ops.concat_channels(h, h)
+    normed = ops.group_norm(h, Scope("norm"), groups=4, eps=EPS)
+    assert both.shape[1] == 32
+    ops.output("y", ops.concat_channels(normed, h))
+
+
+def _two_norms(x: Arrays, w: Arrays) -> Array:
+    total = linear(x["x"], *at(w, "fc")) + x["r"]
+    return layer_norm(total, *at(w, "a"), eps=EPS) + layer_norm(total, *at(w, "b"), eps=EPS) + total
+
+
+@case(_two_norms, holds={"SkipLayerNormalization": 1, "LayerNormalization": 1, "MatMul": 1, "BiasAdd": 0})
+def a_sum_of_tokens_under_two_norms(ops: Ops, sizes: Sizes) -> None:
+    total = ops.add(ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=8), sequence(ops, sizes, 8, "r"))
+    a, b = (ops.layer_norm(total, Scope(name), eps=EPS) for name in ("a", "b"))
+    ops.output("y", ops.add(ops.add(a, b), total))
+
+
+@case(
+    lambda x, w: _norm(_norm(conv(x["x"], *at(w, "conv")) + x["x"], w, "a") + x["x"], w, "b") + x["x"],
+    holds={"SkipGroupNorm": 2},
+)  # fmt: skip
+def a_norm_of_a_norm(ops: Ops, sizes: Sizes) -> None:
+    x = spatial(ops, sizes, 16)
+    h = ops.group_norm(ops.add(ops.conv(x, Scope("conv"), out=16), x), Scope("a"), groups=4, eps=EPS)
+    h = ops.group_norm(ops.add(h, x), Scope("b"), groups=4, eps=EPS)
+    ops.output("y", ops.add(h, x))
+
+
+@case(lambda x, w: conv(x["x"], *at(w, "conv"), stride=2) + x["r"])
+def a_residual_of_a_computed_size(ops: Ops, sizes: Sizes) -> None:
+    shape = (sizes.batch, 4, ceil_div(sizes.height, 2), ceil_div(sizes.width, 2))
+    residual = ops.input("r", shape, spatial=True)
+    h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=4, stride=2)
+    ops.output("y", ops.add(h, residual))
