@@ -108,13 +108,15 @@ def their_calls(scheduler: Any, steps: int, in_float64: bool = False) -> list[Ca
     return calls
 
 
-def assert_close(ours: Array, theirs: Array, what: str) -> None:
-    """At most 1e-5 of the reference's largest value apart."""
+def assert_close(ours: Array, theirs: Array, what: str, tolerance: float) -> None:
+    """At most this part of the reference's largest value apart."""
     apart = float(np.abs(ours - theirs).max()) / float(np.abs(theirs).max())
-    assert apart <= TOLERANCE, f"{what}: {apart:.1e} of the largest value apart"
+    assert apart <= tolerance, f"{what}: {apart:.1e} of the largest value apart"
 
 
-def assert_same_trajectory(table: Table, scheduler: Any, steps: int, in_float64: bool = False) -> None:
+def assert_same_trajectory(
+    table: Table, scheduler: Any, steps: int, in_float64: bool = False, tolerance: float = TOLERANCE
+) -> None:
     """Every timestep, every scaled input and every latent as diffusers has them."""
     theirs = their_calls(scheduler, steps, in_float64)
     ours = our_calls(table)
@@ -123,8 +125,8 @@ def assert_same_trajectory(table: Table, scheduler: Any, steps: int, in_float64:
     told = [call.timestep for call in theirs]
     np.testing.assert_allclose(table.timesteps, told, rtol=0, atol=TOLERANCE * max(told[0], 1))
     for i, (our, their) in enumerate(zip(ours, theirs, strict=True)):
-        assert_close(our.seen, their.seen, f"input of call {i}")
-        assert_close(our.latent, their.latent, f"latent after call {i}")
+        assert_close(our.seen, their.seen, f"input of call {i}", tolerance)
+        assert_close(our.latent, their.latent, f"latent after call {i}", tolerance)
 
 
 def scheduler_class(name: str) -> Any:
@@ -164,7 +166,6 @@ CASES: dict[str, list[dict[str, object]]] = {
         {"final_sigmas_type": "sigma_min"},
         {"final_sigmas_type": "sigma_min", "use_karras_sigmas": True, "timestep_spacing": "trailing"},
         {"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 12.0},
-        {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
     ],
     "euler_a": list(grid(**COMMON, prediction_type=NO_SAMPLE)),
     "ddim": [
@@ -230,16 +231,19 @@ def test_trajectory_with_other_training_noise(key: str, settings: dict[str, obje
 @against_diffusers
 @pytest.mark.usefixtures("shared_noise")
 @pytest.mark.parametrize("steps", STEP_COUNTS)
-def test_ancestral_steps_from_noise_alone(steps: int) -> None:
-    """From σ = 4096 diffusers subtracts nearly equal numbers: float32 keeps four digits, float64 enough."""
+@pytest.mark.parametrize("key", ["euler", "euler_a"])
+def test_euler_steps_from_noise_alone(key: str, steps: int) -> None:
+    """From σ = 4096 diffusers subtracts numbers near 10⁴, in float32 whatever it is given: ulps of 10⁻³.
+
+    That is up to 5e-5 of the latents that are left. Its σ_down cancels worse, but takes float64.
+    """
     settings = {**SD, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
     settings["rescale_betas_zero_snr"] = True
-    sampler = find("euler_a")
+    sampler = find(key)
+    scheduler = scheduler_class(sampler.scheduler_class)(**settings)
     table = table_for(sampler, parse(settings, sampler.scheduler_class), steps)
 
-    assert_same_trajectory(
-        table, scheduler_class(sampler.scheduler_class)(**settings), steps, in_float64=True
-    )
+    assert_same_trajectory(table, scheduler, steps, in_float64=True, tolerance=5 * TOLERANCE)
 
 
 @against_diffusers
@@ -325,7 +329,8 @@ def perfect_denoise(image: Array, prediction: str) -> Callable[[Array, float], A
     def denoise(seen: Array, timestep: float) -> Array:
         alpha, sigma = np.sqrt(signal[int(timestep)]), np.sqrt(1 - signal[int(timestep)])
         noise = (seen - alpha * image) / sigma
-        return {"epsilon": noise, "v_prediction": alpha * noise - sigma * image, "sample": image}[prediction]
+        answers = {"epsilon": noise, "v_prediction": alpha * noise - sigma * image, "sample": image}
+        return np.asarray(answers[prediction])
 
     return denoise
 

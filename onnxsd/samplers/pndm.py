@@ -60,9 +60,14 @@ def pndm(config: SchedulerConfig, steps: int) -> Table:
         if config.skip_prk_steps
         else _runge_kutta_first(timesteps, stride)
     )
-    kept = HELD if config.skip_prk_steps else MEAN
+    rows = _rows(calls, _transfers(config, calls), kept=HELD if config.skip_prk_steps else MEAN)
+    told = np.array([call.timestep for call in calls], dtype=np.float64)
+    return Table(timesteps=told, input_scale=np.ones(len(calls)), steps=rows, initial_scale=1.0)
+
+
+def _rows(calls: tuple[_Call, ...], transfers: Float64, kept: int) -> Float64:
+    """(N, kept+1, kept+3): each call's transfer, and what it keeps."""
     rows = np.zeros((len(calls), kept + 1, kept + 3))
-    transfers = _transfers(config, calls)
     for row, call, (of_source, of_answer) in zip(rows, calls, transfers, strict=True):
         row[LATENT, call.source] = of_source
         for column, weight in call.answer.items():
@@ -70,8 +75,7 @@ def pndm(config: SchedulerConfig, steps: int) -> Table:
         for target, weights in call.keep.items():
             for column, weight in weights.items():
                 row[target, column] = weight
-    told = np.array([call.timestep for call in calls], dtype=np.float64)
-    return Table(timesteps=told, input_scale=np.ones(len(calls)), steps=rows, initial_scale=1.0)
+    return rows
 
 
 def _multistep_alone(timesteps: list[int], stride: int) -> Iterator[_Call]:
@@ -113,40 +117,32 @@ def _runge_kutta_first(timesteps: list[int], stride: int) -> Iterator[_Call]:
             f"PNDM with its Runge-Kutta start takes at least {RUNGE_KUTTA_STEPS} steps, not {len(timesteps)}",
             hint="take more steps, or set skip_prk_steps to true as Stable Diffusion's configs do",
         )
-    half = stride // 2
     for start, end in pairwise(timesteps[:RUNGE_KUTTA_STEPS]):
-        middle = end + half
-        yield _Call(
-            timestep=start,
-            start=start,
-            stop=start - half,
-            source=LATENT,
-            answer=ORDER_1,
-            keep={**REMEMBER, **HOLD, MEAN: {OUTPUT: 1 / 6}},
-        )
-        third = {MEAN: {MEAN: 1.0, OUTPUT: 1 / 3}}
-        # Both middle calls advance from the held latent: the first by half a step, the second by a whole one.
-        yield _Call(
-            timestep=middle,
-            start=start,
-            stop=middle,
-            source=HELD,
-            answer=ORDER_1,
-            keep={**LEAVE, **STAY, **third},
-        )
-        yield _Call(
-            timestep=middle,
-            start=start,
-            stop=middle - half,
-            source=HELD,
-            answer=ORDER_1,
-            keep={**LEAVE, **STAY, **third},
-        )
-        yield _Call(
-            timestep=end, start=start, stop=end, source=HELD, answer={MEAN: 1.0, OUTPUT: 1 / 6}, keep=LEAVE
-        )
-    for timestep in timesteps[3:]:
+        yield from _runge_kutta_step(start, end, half=stride // 2)
+    for timestep in timesteps[RUNGE_KUTTA_STEPS - 1 :]:
         yield _multistep(timestep, stride, ORDER_4)
+
+
+def _runge_kutta_step(start: int, end: int, half: int) -> Iterator[_Call]:
+    """Four calls from one held latent, whose answers count 1/6, 1/3, 1/3, 1/6 in the last one's mean."""
+    yield _Call(
+        timestep=start,
+        start=start,
+        stop=start - half,
+        source=LATENT,
+        answer=ORDER_1,
+        keep={**REMEMBER, **HOLD, MEAN: {OUTPUT: 1 / 6}},
+    )
+    for stop in (end + half, end):
+        yield _Call(
+            timestep=end + half,
+            start=start,
+            stop=stop,
+            source=HELD,
+            answer=ORDER_1,
+            keep={**LEAVE, **STAY, MEAN: {MEAN: 1, OUTPUT: 1 / 3}},
+        )
+    yield _Call(timestep=end, start=start, stop=end, source=HELD, answer={MEAN: 1, OUTPUT: 1 / 6}, keep=LEAVE)
 
 
 def _transfers(config: SchedulerConfig, calls: tuple[_Call, ...]) -> Float64:
