@@ -56,7 +56,9 @@ def residual_block(
     h = ops.conv(h, at / "conv2", out=out, weight_scale=scale, bias_scale=scale)
     shortcut = x
     if x.shape[1] != out:
-        shortcut = ops.conv(x, at / "conv_shortcut", out=out, kernel=1, padding=(0, 0, 0, 0), bias_scale=scale)
+        shortcut = ops.conv(
+            x, at / "conv_shortcut", out=out, kernel=1, padding=(0, 0, 0, 0), bias_scale=scale
+        )
     return ops.add(h, shortcut)
 
 
@@ -76,7 +78,9 @@ def spatial_transformer(ops: Ops, x: Tensor, context: Tensor, at: Scope, *, kind
     if kind.linear_projection:
         h = ops.feature_map(ops.linear(h, at / "proj_out", out=channels), like=x)
     else:
-        h = ops.conv(ops.feature_map(h, like=x), at / "proj_out", out=channels, kernel=1, padding=(0, 0, 0, 0))
+        h = ops.conv(
+            ops.feature_map(h, like=x), at / "proj_out", out=channels, kernel=1, padding=(0, 0, 0, 0)
+        )
     return ops.add(h, x)
 
 

@@ -98,7 +98,9 @@ def author(ops: Ops, config: ClipTextConfig, *, batch: Dim, sequence: Dim) -> No
     transformers' `hidden_states[-2]`.
     """
     if isinstance(sequence, int) and sequence > config.max_positions:
-        raise ConfigurationError(f"a sequence of {sequence} tokens; the text encoder takes {config.max_positions}")
+        raise ConfigurationError(
+            f"a sequence of {sequence} tokens; the text encoder takes {config.max_positions}"
+        )
     ids = ops.input("input_ids", (batch, sequence), dtype=DType.INT64)
     root = Scope("text_model")
     x = _embeddings(ops, config, ids, root / "embeddings")

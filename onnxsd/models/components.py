@@ -88,7 +88,11 @@ def _rename_vae(tensor: str) -> str:
 
 def _rename_text_encoder(tensor: str) -> str:
     """transformers 5 saves CLIPTextModel without the prefix that every published checkpoint has."""
-    return f"text_model.{tensor}" if tensor.startswith(("embeddings.", "encoder.", "final_layer_norm.")) else tensor
+    return (
+        f"text_model.{tensor}"
+        if tensor.startswith(("embeddings.", "encoder.", "final_layer_norm."))
+        else tensor
+    )
 
 
 # transformers before 4.31 saved the positions 0…76 as a tensor.

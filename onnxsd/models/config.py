@@ -15,9 +15,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigurationError(f"{path} does not exist", hint="the folder needs diffusers' layout") from error
+        raise ConfigurationError(
+            f"{path} does not exist", hint="the folder needs diffusers' layout"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not JSON: {error}", hint="download or copy the file again") from error
+        raise ConfigurationError(
+            f"{path} is not JSON: {error}", hint="download or copy the file again"
+        ) from error
     except OSError as error:
         raise ResourceError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(content, dict):

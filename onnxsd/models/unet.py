@@ -28,7 +28,9 @@ def author(ops: Ops, config: UNetConfig, *, batch: Dim, height: Dim, width: Dim,
     x, skips = body.down(x, root / "down_blocks")
     x = body.mid(x, root / "mid_block")
     x = body.up(x, skips, root / "up_blocks")
-    x = ops.group_norm(x, root / "conv_norm_out", groups=config.norm_num_groups, eps=config.norm_eps, silu=True)
+    x = ops.group_norm(
+        x, root / "conv_norm_out", groups=config.norm_num_groups, eps=config.norm_eps, silu=True
+    )
     ops.output("out_sample", ops.conv(x, root / "conv_out", out=config.out_channels))
 
 

@@ -188,7 +188,9 @@ def _stages(config: Configuration, channels: tuple[int, ...]) -> tuple[Stage, ..
     depths = config.per_block("transformer_layers_per_block", len(channels))
     for width, head_count in zip(channels, heads, strict=True):
         if width % head_count:
-            raise config.unsupported("attention_head_dim", f"{width} channels do not divide into {head_count} heads")
+            raise config.unsupported(
+                "attention_head_dim", f"{width} channels do not divide into {head_count} heads"
+            )
     return tuple(
         Stage(
             channels=width,
@@ -225,7 +227,9 @@ def _up(config: Configuration, down: tuple[Stage, ...]) -> tuple[Stage, ...]:
         Stage(
             channels=stage.channels,
             heads=stage.heads,
-            depths=_depths(config, depths[i], len(stage.depths) + 1) if crossed[i] else (0,) * (len(stage.depths) + 1),
+            depths=_depths(config, depths[i], len(stage.depths) + 1)
+            if crossed[i]
+            else (0,) * (len(stage.depths) + 1),
         )
         for i, stage in enumerate(reversed(down))
     )
@@ -254,7 +258,8 @@ def _added(config: Configuration, time_ids: int) -> AddedCondition | None:
     total = config.integer("projection_class_embeddings_input_dim")
     if total <= time_ids * width:
         raise config.unsupported(
-            "projection_class_embeddings_input_dim", f"{time_ids} time ids of {width} leave no room for the text"
+            "projection_class_embeddings_input_dim",
+            f"{time_ids} time ids of {width} leave no room for the text",
         )
     return AddedCondition(time_ids=time_ids, time_width=width, text_width=total - time_ids * width)
 

@@ -139,7 +139,9 @@ class Ops:
     ) -> Tensor:
         """2-D convolution with bias; `x` (B, C, H, W) → (B, out, H', W')."""
         batch, channels, height, width = self._spatial(x, at)
-        grown_h, grown_w = (size + (sum(padding[i::2]) - kernel + 1) for i, size in enumerate((height, width)))
+        grown_h, grown_w = (
+            size + (sum(padding[i::2]) - kernel + 1) for i, size in enumerate((height, width))
+        )
         shape = (batch, out, ceil_div(grown_h, stride), ceil_div(grown_w, stride))
         return self._lower(
             "conv", at, shape, True, x,
@@ -148,7 +150,14 @@ class Ops:
         )  # fmt: skip
 
     def linear(
-        self, x: Tensor, at: Scope, *, out: int, bias: bool = True, weight_scale: float = 1.0, bias_scale: float = 1.0
+        self,
+        x: Tensor,
+        at: Scope,
+        *,
+        out: int,
+        bias: bool = True,
+        weight_scale: float = 1.0,
+        bias_scale: float = 1.0,
     ) -> Tensor:
         """x·Wᵀ + b over the last axis; `x` (…, K) → (…, out)."""
         *rows, inner = self._plain(x, at)
@@ -167,7 +176,9 @@ class Ops:
         _, channels, _, _ = self._spatial(x, at)
         if not isinstance(channels, int) or channels % groups:
             raise ShapeError(f"{at}: {channels} channels do not divide into {groups} groups")
-        return self._lower("group_norm", at, x.shape, True, x, channels=channels, groups=groups, eps=eps, silu=silu)
+        return self._lower(
+            "group_norm", at, x.shape, True, x, channels=channels, groups=groups, eps=eps, silu=silu
+        )
 
     def layer_norm(self, x: Tensor, at: Scope, *, eps: float) -> Tensor:
         """Layer normalization over the last axis."""
@@ -279,7 +290,9 @@ class Ops:
         """
         half = width // 2
         # In float32 and in this order, as diffusers does: the product with a timestep of 1000 shows each rounding.
-        exponent = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half - freq_shift)
+        exponent = (
+            np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half - freq_shift)
+        )
         frequencies = self.graph.constant(np.exp(exponent), "frequencies")
         column = self.graph.reshape(self.value(x), (*x.shape, 1))
         angles = self.graph.emit("Mul", column, frequencies)
@@ -309,7 +322,9 @@ class Ops:
 
     def first_equal(self, ids: Tensor, wanted: int) -> Tensor:
         """Position of the first id that equals `wanted` (0 where none does): (B, S) → int64 (B, 1)."""
-        match = self.graph.emit("Equal", self.value(ids), self.graph.constant(np.array([wanted], np.int64), "id"))
+        match = self.graph.emit(
+            "Equal", self.value(ids), self.graph.constant(np.array([wanted], np.int64), "id")
+        )
         return self._argmax(ids, self.cast(match, DType.FLOAT32))
 
     def _argmax(self, ids: Tensor, value: Value) -> Tensor:
@@ -363,7 +378,9 @@ class Ops:
             )
         )
 
-    def _lower(self, op: str, at: Scope, shape: Shape, spatial: bool, *operands: Tensor, **details: object) -> Tensor:
+    def _lower(
+        self, op: str, at: Scope, shape: Shape, spatial: bool, *operands: Tensor, **details: object
+    ) -> Tensor:
         """Lower an op by the first lowering that accepts it, and check the shape of what came out."""
         self.graph.within(str(at))
         refusals = []

@@ -59,7 +59,9 @@ class WeightSource:
         """
         wanted = {recipe.source: recipe for recipe in recipes}
         missing = [
-            f"{name} {list(recipe.source_shape)}" for name, recipe in wanted.items() if name not in self._places
+            f"{name} {list(recipe.source_shape)}"
+            for name, recipe in wanted.items()
+            if name not in self._places
         ]
         misfits = [
             f"{name}: expected {list(recipe.source_shape)}, found {list(self.entry(name).shape)}"

@@ -44,7 +44,11 @@ def layout(recipes: Sequence[Recipe]) -> tuple[dict[str, int], int]:
 
 
 def write(
-    path: Path, recipes: Sequence[Recipe], source: WeightSource, *, progress: Callable[[int], None] = lambda _: None
+    path: Path,
+    recipes: Sequence[Recipe],
+    source: WeightSource,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> DataFile:
     """Write every initializer to `path`, reading, casting and writing one tensor at a time.
 

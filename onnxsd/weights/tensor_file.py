@@ -112,7 +112,8 @@ def _entries(path: Path, header: Mapping[str, Any], base: int) -> dict[str, Tens
             dtype = DType(entry["dtype"])
         except ValueError as error:
             raise WeightsError(
-                f"{path}: {name} is of type {entry['dtype']}", hint="float32, float16 and bfloat16 weights are read"
+                f"{path}: {name} is of type {entry['dtype']}",
+                hint="float32, float16 and bfloat16 weights are read",
             ) from error
         start, stop = entry["data_offsets"]
         entries[name] = TensorEntry(

@@ -53,7 +53,8 @@ def carry_out(recipe: Recipe, array: Array, stored: DType) -> tuple[Array, CastL
         loss = _loss(array, made)
     if not loss.overflowed and not np.isfinite(made).all():
         raise WeightsError(
-            f"{recipe.source} holds NaN or infinity", hint="the checkpoint is damaged, or its own fp16 overflowed"
+            f"{recipe.source} holds NaN or infinity",
+            hint="the checkpoint is damaged, or its own fp16 overflowed",
         )
     return made.reshape(recipe.shape), loss
 
@@ -65,3 +66,26 @@ def _loss(before: Array, after: Array) -> CastLoss:
     return CastLoss(
         overflowed=int(np.isinf(after).sum()), zeroed=int(np.count_nonzero((after == 0) & (before != 0)))
     )
+
+
+def convert(array: Array, stored: Recipe, wanted: Recipe) -> Array:
+    """An initializer made by one recipe, as another recipe of the same tensor would have made it.
+
+    This is how a folder of one target runs in the other, and fp16 weights are widened once for a CPU.
+
+    Raises:
+        WeightsError: the recipes are of different tensors or scales.
+    """
+    if (stored.source, stored.source_shape, stored.scale) != (
+        wanted.source,
+        wanted.source_shape,
+        wanted.scale,
+    ):
+        raise WeightsError(f"{wanted.name} cannot be made from {stored}", hint="export again")
+    if stored.permutation != wanted.permutation:
+        before = stored.permutation or tuple(range(len(stored.source_shape)))
+        after = wanted.permutation or tuple(range(len(wanted.source_shape)))
+        permuted = array.reshape([stored.source_shape[axis] for axis in before])
+        array = permuted.transpose([before.index(axis) for axis in after])
+    target = np.dtype(wanted.dtype.numpy_name)
+    return np.ascontiguousarray(array.astype(target, copy=False)).reshape(wanted.shape)

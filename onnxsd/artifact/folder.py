@@ -1,0 +1,86 @@
+"""An exported folder as a value: its manifest, and the blueprints and files of its components."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxsd.artifact import manifest as manifests
+from onnxsd.artifact.manifest import FileRecord, Manifest
+from onnxsd.errors import BadInputError
+from onnxsd.models.components import Blueprint, component
+from onnxsd.models.config import read_json
+from onnxsd.ops import Target
+
+CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """An exported folder whose manifest was read."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def target(self) -> Target:
+        """The target that its files are written for."""
+        return Target(self.manifest.target)
+
+    def blueprint(self, name: str) -> Blueprint:
+        """What a component's graph is authored from."""
+        record = self.manifest.component(name)
+        return Blueprint(
+            component=component(name),
+            config=read_json(self.path / record.config.path),
+            time_ids=record.time_ids,
+            scale=record.scale,
+        )
+
+    def json(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files."""
+        return read_json(self.path / name)
+
+
+def open_folder(path: Path) -> Folder:
+    """The exported folder at `path`.
+
+    Raises:
+        BadInputError: it is not an export of onnxsd, or a file of it is missing or of another size.
+    """
+    manifest = manifests.load(path)
+    for record in files_of(manifest):
+        found = path / record.path
+        if not found.is_file():
+            raise BadInputError(f"{found} is missing", hint="copy the folder again, or export again")
+        if found.stat().st_size != record.size_bytes:
+            raise BadInputError(
+                f"{found} has {found.stat().st_size:,} bytes, the manifest says {record.size_bytes:,}",
+                hint="copy the folder again, or export again",
+            )
+    return Folder(path=path, manifest=manifest)
+
+
+def files_of(manifest: Manifest) -> tuple[FileRecord, ...]:
+    """Every file that the manifest answers for."""
+    return tuple(file for entry in manifest.components for file in (entry.model, entry.data, entry.config))
+
+
+def record_of(path: Path, root: Path) -> FileRecord:
+    """A file's place, size and hash."""
+    return FileRecord(
+        path=path.relative_to(root).as_posix(), size_bytes=path.stat().st_size, sha256=hash_of(path)
+    )
+
+
+def hash_of(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            progress(len(chunk))
+    return digest.hexdigest()

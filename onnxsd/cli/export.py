@@ -1,0 +1,125 @@
+"""`onnxsd export`: a checkpoint becomes a verified folder of ONNX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from onnxsd.artifact.folder import Folder
+    from onnxsd.ops import Target
+    from onnxsd.session import Choice
+
+
+@click.command("export")
+@click.argument("model")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--target",
+    type=click.Choice(["cuda", "portable", "auto"]),
+    default="auto",
+    show_default=True,
+    help="Operators to write in; auto is cuda where an NVIDIA GPU is seen.",
+)
+@click.option("--precision", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True)
+@click.option(
+    "--vae",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A VAE's folder, to take in place of the checkpoint's.",
+)
+@click.option("--revision", help="Branch, tag or commit of a Hub id.")
+@click.option("--variant", help="Which weights of the checkpoint, as in unet/….fp16.safetensors.")
+@click.option("--offline", is_flag=True, help="Take only what is on this machine already.")
+@click.option(
+    "--check",
+    "checks",
+    type=click.Choice(["none", "shapes", "reference"]),
+    default="shapes",
+    show_default=True,
+    help="What to prove before the folder appears.",
+)
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    model: str,
+    out: Path,
+    target: str,
+    precision: str,
+    vae: Path | None,
+    revision: str | None,
+    variant: str | None,
+    offline: bool,
+    checks: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn a checkpoint into verified ONNX.
+
+    MODEL is an alias (see `onnxsd models`), a Hub id, or a folder in diffusers' layout. OUT is the folder to make.
+    """
+    from onnxsd.cli.progress import export_progress
+    from onnxsd.cli.state import remember_export
+    from onnxsd.export.export import export, refuse_existing
+    from onnxsd.export.source import resolve
+    from onnxsd.tensors import DType
+
+    refuse_existing(out, force=force)
+    wanted = {"fp16": DType.FLOAT16, "fp32": DType.FLOAT32}[precision]
+    with export_progress() as report:
+        source = resolve(
+            model,
+            revision=revision,
+            variant=variant,
+            offline=offline,
+            precision=wanted,
+            progress=report.stage,
+        )
+        folder = export(
+            source,
+            out,
+            target=_target(target),
+            precision=wanted,
+            choice=None if checks == "none" else _choice(),
+            vae_folder=vae,
+            force=force,
+            report=report,
+        )
+    remember_export(folder.path)
+    _print(folder, as_json=as_json)
+
+
+def _target(asked: str) -> Target:
+    """The target that was asked for; `auto` looks for an NVIDIA GPU, not for a working runtime."""
+    from onnxsd.machine import nvidia
+    from onnxsd.ops import Target
+
+    if asked != "auto":
+        return Target(asked)
+    try:
+        seen = nvidia.gpus()
+    except OSError:
+        # The driver is broken: the portable target runs everywhere, and the doctor says what is wrong.
+        seen = ()
+    found = Target.CUDA if seen else Target.PORTABLE
+    because = f"{seen[0].name} is here" if seen else "no NVIDIA GPU is seen"
+    click.echo(f"target {found.value}: {because}", err=True)
+    return found
+
+
+def _choice() -> Choice:
+    from onnxsd.session import resolve
+
+    choice = resolve("auto")
+    click.echo(f"checks run on {choice.provider.value}: {choice.reason}", err=True)
+    return choice
+
+
+def _print(folder: Folder, *, as_json: bool) -> None:
+    from onnxsd.cli.folder_text import as_object, print_object, summary
+
+    if as_json:
+        print_object(as_object(folder))
+    else:
+        click.echo(summary(folder))

@@ -1,0 +1,190 @@
+"""What `generate` does between its options and its output: load, make batch by batch, save each at once."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxsd.cli.folder_text import print_object
+from onnxsd.cli.progress import StepProgress, step_progress
+from onnxsd.cli.state import model_folder
+from onnxsd.engine.pipeline import RANDOM_SEED_BITS, Pipeline, PipelineOutput
+from onnxsd.imaging.carrier import ImageFormat
+from onnxsd.imaging.grid import grid
+from onnxsd.imaging.metadata import GenerationRecord, format_parameters
+from onnxsd.imaging.output import OutputPlan, grid_path, plan_output, save
+
+# A1111 shows the first ten hex digits of a model's hash.
+SHORT_HASH = 10
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    prompt: str
+    negative_prompt: str | None
+    steps: int | None
+    guidance_scale: float | None
+    width: int | None
+    height: int | None
+    seed: int | None
+    sampler: str | None
+    noise_schedule: str | None
+    batch_size: int
+    batch_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What was made: each image's file and seed, and how long each phase took in all."""
+
+    files: tuple[Path, ...]
+    seeds: tuple[int, ...]
+    grid: Path | None
+    seconds: dict[str, float]
+    pipeline: Pipeline
+    output: PipelineOutput
+
+
+def destination(output: str | None, image_format: str | None) -> OutputPlan:
+    """Where images go, refused now if nothing can be written there."""
+    plan = plan_output(output, None if image_format is None else ImageFormat(image_format))
+    plan.prepare()
+    return plan
+
+
+def load(model: Path | None, *, provider: str, device: int, cuda_graph: bool) -> Pipeline:
+    """The pipeline of the folder that is meant, with what was decided told on stderr."""
+    folder, named_by = model_folder(model)
+    pipeline = Pipeline.from_pretrained(folder, provider=provider, device_id=device, cuda_graph=cuda_graph)
+    choice = pipeline.engine.choice
+    click.echo(f"{folder} ({named_by}) on {choice.provider.value}: {choice.reason}", err=True)
+    return pipeline
+
+
+def make(pipeline: Pipeline, request: Request, plan: OutputPlan, *, with_grid: bool) -> Made:
+    """Make every batch, and save its images before the next begins."""
+    first = secrets.randbits(RANDOM_SEED_BITS) if request.seed is None else request.seed
+    files: list[Path] = []
+    images: list[Any] = []
+    seconds: Counter[str] = Counter()
+    seeds: list[int] = []
+    with step_progress() as progress:
+        for batch in range(request.batch_count):
+            output = _call(pipeline, request, first + batch * request.batch_size, progress)
+            seconds.update(output.seconds)
+            if batch == 0:
+                _warn(output)
+            started = time.perf_counter()
+            files += _save(pipeline, request, output, plan)
+            seconds["save"] += time.perf_counter() - started
+            seeds += output.settings.seeds
+            images += output.images
+    overview = None
+    if with_grid and len(images) > 1:
+        overview = save(grid(images), grid_path(files[0]), plan.image_format, None, replace=plan.replaces)
+    return Made(
+        files=tuple(files),
+        seeds=tuple(seeds),
+        grid=overview,
+        seconds=dict(seconds),
+        pipeline=pipeline,
+        output=output,
+    )
+
+
+def _call(pipeline: Pipeline, request: Request, seed: int, progress: StepProgress) -> PipelineOutput:
+    return pipeline(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        height=request.height,
+        width=request.width,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        num_images_per_prompt=request.batch_size,
+        seed=seed,
+        sampler=request.sampler,
+        noise_schedule=request.noise_schedule,
+        callback_on_step_end=progress.step,
+    )
+
+
+def _warn(output: PipelineOutput) -> None:
+    for warning in output.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _save(pipeline: Pipeline, request: Request, output: PipelineOutput, plan: OutputPlan) -> list[Path]:
+    settings, manifest = output.settings, pipeline.engine.folder.manifest
+    paths = plan.paths(seeds=settings.seeds, prompts=[request.prompt] * len(settings.seeds))
+    denoiser = manifest.component(manifest.latent.denoiser)
+    saved = []
+    for path, image, seed in zip(paths, output.images, settings.seeds, strict=True):
+        record = GenerationRecord(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt or "",
+            steps=settings.num_inference_steps,
+            sampler=settings.sampler.title,
+            noise_schedule=settings.schedule_title,
+            guidance_scale=settings.guidance_scale,
+            seed=seed,
+            width=settings.width,
+            height=settings.height,
+            model_hash=denoiser.data.sha256[:SHORT_HASH],
+            model=Path(manifest.source).name,
+            rng="CPU",
+        )
+        saved.append(save(image, path, plan.image_format, format_parameters(record), replace=plan.replaces))
+    return saved
+
+
+def tell(made: Made, *, as_json: bool) -> None:
+    """The files on stdout, with seeds and seconds."""
+    if as_json:
+        print_object(_as_object(made))
+        return
+    for path, seed in zip(made.files, made.seeds, strict=True):
+        click.echo(f"{path} (seed {seed})")
+    if made.grid is not None:
+        click.echo(str(made.grid))
+    phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in made.seconds.items())
+    click.echo(f"{phases}", err=True)
+
+
+def _as_object(made: Made) -> dict[str, Any]:
+    settings = made.output.settings
+    return {
+        "schema": SCHEMA,
+        "files": [str(path) for path in made.files],
+        "grid": None if made.grid is None else str(made.grid),
+        "seeds": list(made.seeds),
+        "seconds": {phase: round(seconds, 4) for phase, seconds in made.seconds.items()},
+        "provider": made.pipeline.engine.choice.provider.value,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "width": settings.width,
+        "height": settings.height,
+        "steps": settings.num_inference_steps,
+        "guidance_scale": settings.guidance_scale,
+        "sampler": settings.sampler.key,
+        "warnings": list(made.output.warnings),
+    }
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process held on the host; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

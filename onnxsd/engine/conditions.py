@@ -1,0 +1,126 @@
+"""What a prompt becomes for the denoiser: hidden states, a pooled embedding, time ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsd.engine.engine import Engine
+from onnxsd.models import clip
+from onnxsd.prompt.tokenizer import Tokenizer, Tokens
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the denoiser is told besides the latent and the timestep, float32, one row an image.
+
+    hidden_states: (B, tokens, width); pooled: (B, width) and time_ids: (B, 5 or 6) for SDXL, else None.
+    """
+
+    hidden_states: Array
+    pooled: Array | None = None
+    time_ids: Array | None = None
+
+    def feeds(self) -> dict[str, Array]:
+        """By the names of the denoiser's inputs."""
+        named = {
+            "encoder_hidden_states": self.hidden_states,
+            "text_embeds": self.pooled,
+            "time_ids": self.time_ids,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    def beside(self, other: Conditions) -> Conditions:
+        """These rows, then the other's."""
+
+        def both(mine: Array | None, theirs: Array | None) -> Array | None:
+            return None if mine is None or theirs is None else np.concatenate([mine, theirs])
+
+        return Conditions(
+            hidden_states=np.concatenate([self.hidden_states, other.hidden_states]),
+            pooled=both(self.pooled, other.pooled),
+            time_ids=both(self.time_ids, other.time_ids),
+        )
+
+    def without_text(self) -> Conditions:
+        """The same with zeros in place of what the text gave (SDXL's `force_zeros_for_empty_prompt`)."""
+        return Conditions(
+            hidden_states=np.zeros_like(self.hidden_states),
+            pooled=None if self.pooled is None else np.zeros_like(self.pooled),
+            time_ids=self.time_ids,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """One text encoder with its tokenizer, by its names in the folder."""
+
+    component: str
+    tokenizer: Tokenizer
+    config: clip.ClipTextConfig
+
+    @property
+    def last_but_one(self) -> str:
+        """The output that transformers calls `hidden_states[-2]`."""
+        return f"hidden_states.{self.config.layers - 1}"
+
+
+class TextEncoding:
+    """The text encoders of one pipeline."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.encoders = tuple(
+            Encoder(
+                component=name,
+                tokenizer=Tokenizer.from_folder(
+                    engine.folder.path / name.replace("text_encoder", "tokenizer")
+                ),
+                config=clip.parse(engine.folder.blueprint(name).config),
+            )
+            for name in ("text_encoder", "text_encoder_2")
+            if engine.has(name)
+        )
+
+    def tokens(self, prompt: str) -> tuple[Tokens, ...]:
+        """The prompt as each encoder takes it."""
+        return tuple(
+            encoder.tokenizer.encode(prompt, encoder.config.max_positions) for encoder in self.encoders
+        )
+
+    def encode(self, prompts: Sequence[str], time_ids: Sequence[float] | None) -> Conditions:
+        """The conditions of prompts, one row each.
+
+        Args:
+            prompts: at least one.
+            time_ids: SDXL's size conditions; None for a model that has none, whose last hidden state is taken.
+        """
+        outputs = [self._run(encoder, prompts) for encoder in self.encoders]
+        if time_ids is None:
+            (only,) = outputs
+            return Conditions(hidden_states=_float32(only["last_hidden_state"]))
+        states = [
+            _float32(output[encoder.last_but_one])
+            for encoder, output in zip(self.encoders, outputs, strict=True)
+        ]
+        return Conditions(
+            hidden_states=np.concatenate(states, axis=-1),
+            pooled=_float32(outputs[-1]["text_embeds"]),
+            time_ids=np.tile(np.array(time_ids, np.float32), (len(prompts), 1)),
+        )
+
+    def _run(self, encoder: Encoder, prompts: Sequence[str]) -> dict[str, Array]:
+        length = encoder.config.max_positions
+        ids = np.array([encoder.tokenizer.encode(prompt, length).ids for prompt in prompts], np.int64)
+        session = self._engine.session(encoder.component, {"batch": len(prompts), "sequence": length})
+        return session.run({"input_ids": ids})
+
+
+def _float32(array: Array) -> Array:
+    return array.astype(np.float32)

@@ -1,0 +1,328 @@
+"""From a prompt to images, over an exported folder; names and meanings are diffusers'."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsd.artifact.folder import Folder, open_folder
+from onnxsd.engine.conditions import Conditions, TextEncoding
+from onnxsd.engine.denoise import Denoising, denoise
+from onnxsd.engine.engine import Engine, require_size
+from onnxsd.engine.noise import TorchNoise
+from onnxsd.errors import ConfigurationError, UsageError, VerificationError
+from onnxsd.imaging.pixels import to_images
+from onnxsd.models.families import FAMILIES, Family, family_of
+from onnxsd.samplers import Sampler, Table, find, parse, table_for
+from onnxsd.session import resolve
+
+Array = npt.NDArray[Any]
+OUTPUT_TYPES = ("pil", "np", "latent")
+# Seeds of this size can be read aloud and typed.
+RANDOM_SEED_BITS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How images are made, with everything that was left open decided."""
+
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    sampler: Sampler
+    noise_schedule: str | None
+    seeds: tuple[int, ...]
+
+    @property
+    def schedule_title(self) -> str | None:
+        """The noise schedule that was asked for, as A1111 writes it; None for the checkpoint's own."""
+        named = self.sampler.noise_schedule.value if self.sampler.noise_schedule else self.noise_schedule
+        return None if named is None else named.capitalize()
+
+    @property
+    def guided(self) -> bool:
+        """Whether the denoiser is called for the negative prompt too."""
+        return self.guidance_scale > 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOutput:
+    """What one call made.
+
+    images: PIL images, or arrays as `output_type` asked; one for each seed. seconds: by phase.
+    """
+
+    images: list[Any]
+    settings: Settings
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Pipeline:
+    """An exported folder, ready to make images."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._scheduler = engine.folder.json("scheduler/scheduler_config.json")
+        self._index = engine.folder.json("model_index.json")
+        self.family = _family(engine.folder, self._scheduler)
+        self._text = TextEncoding(engine)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, provider: str = "auto", device_id: int = 0, cuda_graph: bool = True
+    ) -> Pipeline:
+        """The pipeline of a folder that `onnxsd export` wrote.
+
+        Args:
+            folder: the exported folder.
+            provider: `cuda`, `cpu`, or `auto` for CUDA where a CUDA session can be made.
+            device_id: which GPU.
+            cuda_graph: capture the denoiser in a CUDA graph, which replays without the host.
+
+        Raises:
+            BadInputError: not an export of onnxsd, or damaged.
+            ProviderFallbackError: the provider asked for is not the one that would run.
+        """
+        opened = open_folder(Path(folder))
+        return cls(Engine(opened, resolve(provider, device_id), cuda_graph=cuda_graph))
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        seed: int | Sequence[int] | None = None,
+        sampler: str | None = None,
+        noise_schedule: str | None = None,
+        latents: Array | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[[int, int], None] = lambda done, steps: None,
+    ) -> PipelineOutput:
+        """Images of a prompt.
+
+        Args:
+            prompt: what to show.
+            negative_prompt: what not to show; None is the empty prompt, or zeros where the model was trained so.
+            height, width: pixels, multiples of the VAE's factor; by default the model's own.
+            num_inference_steps, guidance_scale: by default the family's; guidance of 1 or less is off.
+            num_images_per_prompt: how many at once; their seeds count up from `seed`.
+            seed: an integer, or one for each image; by default random. It means the same noise as
+                `torch.Generator("cpu").manual_seed(seed)` in diffusers.
+            sampler, noise_schedule: a name of `onnxsd samplers`; by default the checkpoint's own.
+            latents: initial noise in place of the seed's, unit variance, (B, C, H/factor, W/factor).
+            output_type: `pil`, `np` (B, H, W, 3) in 0…1, or `latent`.
+            callback_on_step_end: told (calls done, calls in all).
+
+        Raises:
+            UsageError: a size, sampler, seed or output type that cannot be.
+            VerificationError: NaN or infinity; the component is named.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise UsageError(f"output_type {output_type!r}: it is one of {', '.join(OUTPUT_TYPES)}")
+        if not isinstance(prompt, str):
+            raise UsageError(f"the prompt is a {type(prompt).__name__}, not a text")
+        if self.family.needs is not None:
+            raise UsageError(
+                f"{self.engine.folder.path} is {self.family.title}, which needs {self.family.needs}",
+                hint="this version makes images from a prompt alone: export a base model",
+            )
+        settings = self._settings(
+            height, width, num_inference_steps, guidance_scale, num_images_per_prompt, seed, sampler,
+            noise_schedule, latents,
+        )  # fmt: skip
+        clock = _Clock()
+        table = self._table(settings)
+        conditional, unconditional = self._conditions(prompt, negative_prompt, settings)
+        clock.phase("text")
+        work = self._work(settings, table, latents, conditional, unconditional)
+        clean = denoise(self.engine, work, callback_on_step_end)
+        clock.phase("denoise")
+        _require_finite(clean, self.engine.folder.manifest.latent.denoiser)
+        images = list(clean) if output_type == "latent" else self._decode(clean, output_type)
+        clock.phase("decode")
+        return PipelineOutput(
+            images=images,
+            settings=settings,
+            seconds=clock.seconds,
+            warnings=self._warnings(prompt, negative_prompt),
+        )
+
+    def _settings(
+        self,
+        height: int | None,
+        width: int | None,
+        steps: int | None,
+        guidance_scale: float | None,
+        count: int,
+        seed: int | Sequence[int] | None,
+        sampler: str | None,
+        noise_schedule: str | None,
+        latents: Array | None,
+    ) -> Settings:
+        factor = self.engine.folder.manifest.latent.factor
+        if latents is not None:
+            count = self._check_latents(latents, height, width)
+            height, width = latents.shape[2] * factor, latents.shape[3] * factor
+        native = self._native_size()
+        chosen_height, chosen_width = height or native, width or native
+        require_size("height", chosen_height, factor)
+        require_size("width", chosen_width, factor)
+        if count < 1:
+            raise UsageError(f"{count} images were asked for; at least 1 is needed")
+        return Settings(
+            height=chosen_height,
+            width=chosen_width,
+            num_inference_steps=self.family.steps if steps is None else steps,
+            guidance_scale=self.family.guidance_scale if guidance_scale is None else guidance_scale,
+            sampler=find(sampler) if sampler else self._own_sampler(),
+            noise_schedule=noise_schedule,
+            seeds=_seeds(seed, count),
+        )
+
+    def _check_latents(self, latents: Array, height: int | None, width: int | None) -> int:
+        latent = self.engine.folder.manifest.latent
+        if latents.ndim != 4 or latents.shape[1] != latent.channels:
+            raise UsageError(
+                f"latents have shape {list(latents.shape)}; (images, {latent.channels}, height/{latent.factor},"
+                f" width/{latent.factor}) is needed"
+            )
+        found = (latents.shape[2] * latent.factor, latents.shape[3] * latent.factor)
+        if height not in (None, found[0]) or width not in (None, found[1]):
+            raise UsageError(f"latents are of {found[1]}×{found[0]} pixels, asked for {width}×{height}")
+        return int(latents.shape[0])
+
+    def _native_size(self) -> int:
+        latent = self.engine.folder.manifest.latent
+        sample = self.engine.folder.blueprint(latent.denoiser).config.get("sample_size")
+        return sample * latent.factor if isinstance(sample, int) else self.family.native_size
+
+    def _own_sampler(self) -> Sampler:
+        return find(str(self._scheduler.get("_class_name")))
+
+    def _table(self, settings: Settings) -> Table:
+        return table_for(
+            settings.sampler, parse(self._scheduler), settings.num_inference_steps, settings.noise_schedule
+        )
+
+    def _conditions(
+        self, prompt: str, negative_prompt: str | None, settings: Settings
+    ) -> tuple[Conditions, Conditions | None]:
+        """One row an image; the second for the negative prompt, None where guidance is off."""
+        count = len(settings.seeds)
+        # Original size, crop, target size: as if cut from a picture of just this size.
+        size = (settings.height, settings.width)
+        time_ids = (*size, 0, 0, *size) if self.family.xl else None
+        wanted = self._text.encode([prompt] * count, time_ids)
+        if not settings.guided:
+            return wanted, None
+        zeros = self.family.xl and self._index.get("force_zeros_for_empty_prompt", True)
+        if negative_prompt is None and zeros:
+            return wanted, wanted.without_text()
+        return wanted, self._text.encode([negative_prompt or ""] * count, time_ids)
+
+    def _work(
+        self,
+        settings: Settings,
+        table: Table,
+        latents: Array | None,
+        conditional: Conditions,
+        unconditional: Conditions | None,
+    ) -> Denoising:
+        latent = self.engine.folder.manifest.latent
+        shape = (1, latent.channels, settings.height // latent.factor, settings.width // latent.factor)
+        streams = [TorchNoise(seed) for seed in settings.seeds]
+        if latents is None:
+            latents = np.concatenate([stream.draw(shape) for stream in streams])
+        noise = np.zeros((len(table), *latents.shape), np.float32) if table.noise_rows.any() else None
+        for call in np.flatnonzero(table.noise_rows):
+            assert noise is not None
+            noise[call] = np.concatenate([stream.draw(shape) for stream in streams])
+        return Denoising(
+            table=table,
+            latents=latents.astype(np.float32),
+            conditional=conditional,
+            unconditional=unconditional,
+            guidance_scale=settings.guidance_scale,
+            noise=noise,
+        )
+
+    def _decode(self, latents: Array, output_type: str) -> list[Any]:
+        """Pixels, one image at a time: a VAE at 1024² takes more memory than the denoiser."""
+        scaling = np.float32(self.engine.folder.manifest.latent.scaling_factor)
+        _, _, height, width = latents.shape
+        session = self.engine.session("vae_decoder", {"batch": 1, "height": height, "width": width})
+        (spec,) = session.inputs
+        images: list[Any] = []
+        for row in latents / scaling:
+            sample = session.run({spec.name: row[None].astype(spec.dtype)})["sample"].astype(np.float32)
+            _require_finite(sample, "vae_decoder")
+            images.extend(to_images(sample) if output_type == "pil" else _unit_range(sample))
+        return images
+
+    def _warnings(self, prompt: str, negative_prompt: str | None) -> tuple[str, ...]:
+        """What part of a prompt was cut, once for each way in which the encoders cut it."""
+        told = []
+        for text in (prompt, negative_prompt or ""):
+            for tokens in self._text.tokens(text):
+                if tokens.warning is not None and tokens.warning not in told:
+                    told.append(tokens.warning)
+        return tuple(told)
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def phase(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+def _family(folder: Folder, scheduler: dict[str, Any]) -> Family:
+    family = family_of(folder.manifest.pipeline, scheduler)
+    if family is None:
+        raise ConfigurationError(
+            f"{folder.path} is a {folder.manifest.pipeline}", hint=f"known are {', '.join(FAMILIES)}"
+        )
+    return family
+
+
+def _seeds(seed: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+    if seed is None:
+        seed = secrets.randbits(RANDOM_SEED_BITS)
+    if isinstance(seed, int):
+        return tuple(range(seed, seed + count))
+    if len(seed) != count:
+        raise UsageError(f"{len(seed)} seeds for {count} images")
+    return tuple(seed)
+
+
+def _require_finite(array: Array, component: str) -> None:
+    if not np.isfinite(array).all():
+        raise VerificationError(
+            f"{component} gave NaN or infinity",
+            hint="`onnxsd verify` on the folder says which component is at fault",
+        )
+
+
+def _unit_range(sample: Array) -> Array:
+    """(B, 3, H, W) in −1…1 as (B, H, W, 3) in 0…1."""
+    return np.asarray(np.clip(sample / 2 + 0.5, 0, 1)).transpose(0, 2, 3, 1)
