@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -27,7 +28,7 @@ class CastLoss:
 NO_LOSS = CastLoss()
 # Of a matrix that is being transposed; measured best between 16 and 256 for fp16.
 TRANSPOSED_AT_ONCE = 128
-_BITS = {np.dtype(np.float16): np.dtype(np.uint16), np.dtype(np.float32): np.dtype(np.uint32)}
+_BITS: dict[np.dtype[Any], Any] = {np.dtype(np.float16): np.uint16, np.dtype(np.float32): np.uint32}
 
 
 def carry_out(recipe: Recipe, array: Array, stored: DType) -> tuple[Array, CastLoss]:
