@@ -95,7 +95,8 @@ def author(ops: Ops, config: ClipTextConfig, *, batch: Dim, sequence: Dim) -> No
     (batch, sequence, width), after the final norm; the pooled output at the end-of-text token, which is
     `text_embeds` (batch, projection_dim) with a projection and `pooler_output` (batch, width) without; and
     `hidden_states.i` (batch, sequence, width) for each layer's input, so that the last of them is
-    transformers' `hidden_states[-2]`.
+    transformers' `hidden_states[-2]`. Their order is transformers', which other tools index by place: the
+    projected embedding comes first, the pooled hidden state second.
     """
     if isinstance(sequence, int) and sequence > config.max_positions:
         raise ConfigurationError(
@@ -104,13 +105,20 @@ def author(ops: Ops, config: ClipTextConfig, *, batch: Dim, sequence: Dim) -> No
     ids = ops.input("input_ids", (batch, sequence), dtype=DType.INT64)
     root = Scope("text_model")
     x = _embeddings(ops, config, ids, root / "embeddings")
+    entered = []
     for index in range(config.layers):
-        entered = x
+        entered.append(x)
         x = _layer(ops, config, x, root / "encoder" / "layers" / index)
-        ops.output(f"hidden_states.{index}", entered)
     last = ops.layer_norm(x, root / "final_layer_norm", eps=config.layer_norm_eps)
-    _pooled(ops, config, ids, last)
-    ops.output("last_hidden_state", last)
+    pooled = _pooled(ops, config, ids, last)
+    named = {"last_hidden_state": last, "pooler_output": pooled}
+    if config.projection_dim is not None:
+        embedding = ops.linear(pooled, Scope("text_projection"), out=config.projection_dim, bias=False)
+        named = {"text_embeds": embedding, "last_hidden_state": last}
+    for name, value in named.items():
+        ops.output(name, value)
+    for index, value in enumerate(entered):
+        ops.output(f"hidden_states.{index}", value)
 
 
 def _embeddings(ops: Ops, config: ClipTextConfig, ids: Tensor, at: Scope) -> Tensor:
@@ -135,13 +143,8 @@ def _layer(ops: Ops, config: ClipTextConfig, x: Tensor, at: Scope) -> Tensor:
     return ops.add(h, x)
 
 
-def _pooled(ops: Ops, config: ClipTextConfig, ids: Tensor, last: Tensor) -> None:
-    """The hidden state at the end-of-text token, projected where the model has a projection."""
+def _pooled(ops: Ops, config: ClipTextConfig, ids: Tensor, last: Tensor) -> Tensor:
+    """The hidden state at the end-of-text token, (batch, width)."""
     eos = config.eos_token_id
     position = ops.first_largest(ids) if eos is None else ops.first_equal(ids, eos)
-    pooled = ops.at_position(last, position)
-    if config.projection_dim is None:
-        ops.output("pooler_output", pooled)
-        return
-    projection = Scope("text_projection")
-    ops.output("text_embeds", ops.linear(pooled, projection, out=config.projection_dim, bias=False))
+    return ops.at_position(last, position)
