@@ -76,8 +76,9 @@ class TestInstalledRuntime:
     @pytest.mark.parametrize(
         ("version", "cuda_version", "says"),
         [
-            ("1.23.2", None, "needs onnxruntime >= 1.24"),
-            ("1.23.2", "12.8", "needs onnxruntime >= 1.24"),
+            ("1.22.0", None, "needs onnxruntime >= 1.23.2"),
+            ("1.23.2", None, None),
+            ("1.23.2", "12.2", "CUDA needs onnxruntime-gpu >= 1.28, or >= 1.24 built for CUDA 12"),
             ("1.27.0", "13.0", "CUDA needs onnxruntime-gpu >= 1.28, or >= 1.24 built for CUDA 12"),
             ("1.24.1", None, None),
             ("1.26.0", "12.8", None),

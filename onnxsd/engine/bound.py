@@ -24,7 +24,7 @@ class Bound:
     def set(self, name: str, array: npt.NDArray[Any]) -> None:
         """Write an input, cast to the type that the session takes."""
         target = self.inputs[name]
-        update(target, np.ascontiguousarray(array.astype(target.dtype, copy=False)))
+        update(target, np.asarray(array.astype(target.dtype, copy=False), order="C"))
 
     def run(self, *, synchronize: bool = True) -> None:
         """Run over the buffers."""

@@ -203,4 +203,4 @@ class _DeviceLoop:
 
     def _upload(self, array: Array) -> DeviceArray:
         provider, device_id = self._place
-        return to_device(np.ascontiguousarray(array), provider, device_id)
+        return to_device(np.asarray(array, order="C"), provider, device_id)

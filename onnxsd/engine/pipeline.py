@@ -188,7 +188,7 @@ class Pipeline:
             width=chosen_width,
             num_inference_steps=self.family.steps if steps is None else steps,
             guidance_scale=self.family.guidance_scale if guidance_scale is None else guidance_scale,
-            sampler=find(sampler) if sampler else self._own_sampler(),
+            sampler=find(sampler or parse(self._scheduler).scheduler_class),
             noise_schedule=noise_schedule,
             seeds=_seeds(seed, count),
         )
@@ -210,13 +210,9 @@ class Pipeline:
         sample = self.engine.folder.blueprint(latent.denoiser).config.get("sample_size")
         return sample * latent.factor if isinstance(sample, int) else self.family.native_size
 
-    def _own_sampler(self) -> Sampler:
-        return find(str(self._scheduler.get("_class_name")))
-
     def _table(self, settings: Settings) -> Table:
-        return table_for(
-            settings.sampler, parse(self._scheduler), settings.num_inference_steps, settings.noise_schedule
-        )
+        config = parse(self._scheduler, settings.sampler.scheduler_class)
+        return table_for(settings.sampler, config, settings.num_inference_steps, settings.noise_schedule)
 
     def _conditions(
         self, prompt: str, negative_prompt: str | None, settings: Settings

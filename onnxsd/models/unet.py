@@ -83,7 +83,8 @@ class _Body:
             return x
         x = self._residual(x, at / "resnets" / 0, stage)
         for layer, depth in enumerate(stage.depths):
-            x = self._transformer(x, at / "attentions" / layer, stage, depth)
+            if depth is not None:
+                x = self._transformer(x, at / "attentions" / layer, stage, depth)
             x = self._residual(x, at / "resnets" / (layer + 1), stage)
         return x
 
@@ -98,9 +99,9 @@ class _Body:
                 x = self._ops.conv(x, block / "upsamplers" / 0 / "conv", out=stage.channels)
         return x
 
-    def _layer(self, x: Tensor, block: Scope, layer: int, stage: Stage, depth: int) -> Tensor:
+    def _layer(self, x: Tensor, block: Scope, layer: int, stage: Stage, depth: int | None) -> Tensor:
         x = self._residual(x, block / "resnets" / layer, stage)
-        return self._transformer(x, block / "attentions" / layer, stage, depth) if depth else x
+        return self._transformer(x, block / "attentions" / layer, stage, depth) if depth is not None else x
 
     def _residual(self, x: Tensor, at: Scope, stage: Stage) -> Tensor:
         return residual_block(self._ops, x, at, out=stage.channels, norm=self._norm, time=self._time)

@@ -102,8 +102,9 @@ class Stage:
 
     channels: int
     heads: int
-    # Transformer blocks after each residual block; 0 where the stage has no attention.
-    depths: tuple[int, ...]
+    # Transformer blocks after each residual block; None where no transformer follows. One of depth 0 still
+    # has a norm and its projections.
+    depths: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +196,7 @@ def _stages(config: Configuration, channels: tuple[int, ...]) -> tuple[Stage, ..
         Stage(
             channels=width,
             heads=heads[i],
-            depths=_depths(config, depths[i], layers[i]) if crossed[i] else (0,) * layers[i],
+            depths=_depths(config, depths[i], layers[i]) if crossed[i] else (None,) * layers[i],
         )
         for i, width in enumerate(channels)
     )
@@ -229,7 +230,7 @@ def _up(config: Configuration, down: tuple[Stage, ...]) -> tuple[Stage, ...]:
             heads=stage.heads,
             depths=_depths(config, depths[i], len(stage.depths) + 1)
             if crossed[i]
-            else (0,) * (len(stage.depths) + 1),
+            else (None,) * (len(stage.depths) + 1),
         )
         for i, stage in enumerate(reversed(down))
     )

@@ -121,7 +121,7 @@ def _start_cuda(device_id: int) -> None:
     """Hold one byte on the GPU; an error with ONNX Runtime's own reason where its CUDA provider cannot."""
     notes = cuda.require()
     failure: Exception | None = None
-    with capture() as log:
+    with capture() as log, runtime.talkative():
         try:
             runtime.load().OrtValue.ortvalue_from_shape_and_type(
                 [1], np.uint8, Provider.CUDA.value, device_id

@@ -68,7 +68,7 @@ def load(
     chosen = settings.cuda_options(device_id) if provider is Provider.CUDA else {}
     source = str(model) if isinstance(model, Path) else model
     failure: Exception | None = None
-    with capture() as log:
+    with capture() as log, runtime.talkative():
         try:
             # enable_fallback=0: otherwise the Python class prints a failure and starts over on the CPU.
             native = module.InferenceSession(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from onnxsd.errors import NotReadyError
+from onnxsd.session.settings import LogLevel
 
 # The floors that the extras in setup.cfg ask for. 1.27 is left out for CUDA 13: its extras name packages that
 # do not exist, and cuDNN attention is chosen by itself from 1.28.
-MINIMUM = Version("1.24")
+# 1.23.2 is the newest for Python 3.10, which has CPU wheels only.
+MINIMUM = Version("1.23.2")
+MINIMUM_CUDA12 = Version("1.24")
 MINIMUM_CUDA13 = Version("1.28")
 
 _DOCTOR = "`onnxsd doctor` names the wheel for this machine"
@@ -58,6 +62,21 @@ def load() -> Any:
     require_one_owner(runtime.packages)
     require_floor(runtime)
     return _module()
+
+
+@contextlib.contextmanager
+def talkative() -> Iterator[None]:
+    """Let ONNX Runtime's own log be written while reasons are looked for in it.
+
+    Otherwise it is silent: what fails raises an exception, and the log calls every plan that cuDNN refuses
+    an error although the next one is taken.
+    """
+    module = _module()
+    module.set_default_logger_severity(LogLevel.WARNING)
+    try:
+        yield
+    finally:
+        module.set_default_logger_severity(LogLevel.FATAL)
 
 
 @functools.cache
@@ -108,9 +127,10 @@ def require_floor(runtime: Runtime) -> None:
 def require_cuda_floor(runtime: Runtime) -> None:
     """Refuse a CUDA build that is older than what the engine's CUDA graphs need."""
     major = int(runtime.cuda.split(".")[0]) if runtime.cuda else 0
-    if major >= 13 and runtime.version < MINIMUM_CUDA13:
+    floor = MINIMUM_CUDA13 if major >= 13 else MINIMUM_CUDA12
+    if runtime.version < floor:
         raise NotReadyError(
-            f"CUDA needs onnxruntime-gpu >= {MINIMUM_CUDA13}, or >= {MINIMUM} built for CUDA 12; "
+            f"CUDA needs onnxruntime-gpu >= {MINIMUM_CUDA13}, or >= {MINIMUM_CUDA12} built for CUDA 12; "
             f"{runtime}, built for CUDA {runtime.cuda}, is installed",
             hint=f"pip install -U 'onnxruntime-gpu[cuda,cudnn]>={MINIMUM_CUDA13}'; {_DOCTOR}",
         )
@@ -136,6 +156,7 @@ def _module() -> Any:
             "onnxruntime is installed incompletely: its files are missing",
             hint=f"pip install --force-reinstall the package that should be there; {_DOCTOR}",
         )
+    module.set_default_logger_severity(LogLevel.FATAL)
     return module
 
 
