@@ -145,8 +145,20 @@ def _write(part: Part, root: Path, report: Reporter) -> ComponentRecord:
     with part.open_weights() as source:
         data = stream.write(folder / DATA_NAME, part.graph.recipes, source, progress=report.wrote)
     write_model(part.graph, data.offsets, folder / MODEL_NAME)
-    shutil.copyfile(part.config_path, folder / "config.json")
+    _write_config(part, folder / "config.json")
     return _record(part, data, root)
+
+
+def _write_config(part: Part, path: Path) -> None:
+    """The checkpoint's configuration; what a scaled VAE no longer needs is taken out of it.
+
+    A pipeline of diffusers' reads `force_upcast` and would turn the VAE to float32, which a graph cannot follow.
+    """
+    if part.peak is None:
+        shutil.copyfile(part.config_path, path)
+        return
+    config = {**part.blueprint.config, "force_upcast": False}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _record(part: Part, data: DataFile, root: Path) -> ComponentRecord:
