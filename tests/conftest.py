@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from checkpoints import Workshop
 
 # Skipped unless asked for by name; once asked for, one that cannot run fails instead of skipping.
 ON_REQUEST = ("gpu", "network", "weights", "optimum", "tensorrt")
@@ -13,6 +17,14 @@ REFERENCE = "reference"
 REFERENCE_PACKAGES = ("torch", "diffusers", "transformers")
 
 _NOT_ASKED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Makes tiny checkpoints and their exports, each once; they are read, never written."""
+    from checkpoints import Workshop  # here: collecting tests must not import all that an export needs
+
+    return Workshop(tmp_path_factory.mktemp("workshop"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
