@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import onnx
@@ -19,10 +17,11 @@ from onnxsd.models.components import Blueprint
 from onnxsd.models.twin import narrow
 from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
-from onnxsd.session import Choice, Provider, Session, SessionSettings
+from onnxsd.session import Choice, Provider, Session
 from onnxsd.tensors import evaluate
 from onnxsd.verify.bodies import with_reference_bodies
 from onnxsd.verify.cases import cases
+from onnxsd.verify.exported import exported_session
 from onnxsd.verify.runnable import random_arrays, random_inputs, session_of
 
 EXPORTED = "exported file"
@@ -47,7 +46,7 @@ def check(folder: Folder, name: str, *, choice: Choice, memory_bytes: int) -> It
     yield _made("onnx", name, EXPORTED, lambda: _check_file(path))
     yield _made("symbols", name, EXPORTED, lambda: _check_symbols(path, graph))
     if choice.provider is Provider.CUDA or _cpu_bytes(graph) <= memory_bytes:
-        yield _made("runs", name, EXPORTED, lambda: _run_file(path, blueprint, graph, choice, folder.target))
+        yield _made("runs", name, EXPORTED, lambda: _run_file(folder, name, blueprint, graph, choice))
     else:
         yield _made("runs", name, TWIN, lambda: _run_twin(blueprint, folder, choice))
 
@@ -91,33 +90,9 @@ def _cpu_bytes(graph: AuthoredGraph) -> int:
     return CPU_BYTES_PER_WEIGHT * sum(recipe.elements for recipe in graph.recipes)
 
 
-def _run_file(path: Path, blueprint: Blueprint, graph: AuthoredGraph, choice: Choice, target: Target) -> str:
-    on_cuda = choice.provider is Provider.CUDA
-    with _runs_here(path, needs_bodies=target is Target.CUDA and not on_cuda) as model:
-        session = Session.create(
-            model,
-            provider=choice.provider,
-            device_id=choice.device_id,
-            options=SessionSettings(cpu_nodes=on_cuda),
-            label=blueprint.component.name,
-        )
+def _run_file(folder: Folder, name: str, blueprint: Blueprint, graph: AuthoredGraph, choice: Choice) -> str:
+    with exported_session(folder, name, choice) as session:
         return _run_cases(session, blueprint, graph)
-
-
-@contextmanager
-def _runs_here(path: Path, *, needs_bodies: bool) -> Iterator[Path]:
-    """The model, or where its operators have no kernel on this machine, a copy in which they have bodies."""
-    if not needs_bodies:
-        yield path
-        return
-    # In the same folder, where the data file is.
-    with NamedTemporaryFile(suffix=".onnx", prefix="check-", dir=path.parent, delete=False) as copy:
-        pass
-    try:
-        ir.save(with_reference_bodies(ir.load(path)), copy.name)
-        yield Path(copy.name)
-    finally:
-        Path(copy.name).unlink()
 
 
 def _run_twin(blueprint: Blueprint, folder: Folder, choice: Choice) -> str:
