@@ -27,7 +27,7 @@ _TELLING = tuple(
         r"CUDA driver version is insufficient.*|cudaErrorInsufficientDriver.*",
         r"CU(?:DA|DNN|BLAS) failure \d+.*",
         r"CU(?:DNN|BLAS)_STATUS_(?!SUCCESS)\w+.*",
-        r"no CUDA-capable device.*|no kernel image is available.*|invalid device ordinal.*",
+        r"no CUDA-capable device.*|no kernel image is available.*|invalid device ordinal.*|Invalid device ID.*",
         r"CUDA_PATH is set but.*",
         r"LoadLibrary failed with error.*",
         r"Failed to load library.*|Failed to load .*\.(?:so|dll).*",

@@ -126,8 +126,9 @@ def require_floor(runtime: Runtime) -> None:
 
 def require_cuda_floor(runtime: Runtime) -> None:
     """Refuse a CUDA build that is older than what the engine's CUDA graphs need."""
-    major = int(runtime.cuda.split(".")[0]) if runtime.cuda else 0
-    floor = MINIMUM_CUDA13 if major >= 13 else MINIMUM_CUDA12
+    if runtime.cuda is None:
+        return
+    floor = MINIMUM_CUDA13 if int(runtime.cuda.split(".")[0]) >= 13 else MINIMUM_CUDA12
     if runtime.version < floor:
         raise NotReadyError(
             f"CUDA needs onnxruntime-gpu >= {MINIMUM_CUDA13}, or >= {MINIMUM_CUDA12} built for CUDA 12; "
