@@ -19,7 +19,8 @@ _DOCTOR = "run `onnxsd doctor --for generate` to see why and what to install"
 _NOT_STARTED = re.compile(
     r"Failed to create CUDAExecutionProvider|Failed to load library|cannot open shared object"
     r"|undefined symbol|CUDA_PATH is set but|LoadLibrary failed|which depends on .* which is missing"
-    r"|Invalid device ID|driver version is insufficient|InsufficientDriver|no CUDA-capable device|invalid device ordinal"
+    r"|driver version is insufficient|InsufficientDriver|no CUDA-capable device|invalid device ordinal"
+    r"|Invalid device ID"
     r"|no kernel image is available"
     r"|CUDA failure (?:3|35|36|46|100|101|209|222|802|803|804|999):"
 )
