@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 
+from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.ops import Ops, Target, ops_for
 from onnxsd.ops.graph import AuthoredGraph
+from onnxsd.session import LogLevel, Optimization, Provider, Session, SessionSettings, to_device
 from onnxsd.tensors import DType
 from onnxsd.verify.bodies import with_reference_bodies
 from onnxsd.weights.transform import carry_out
@@ -56,14 +59,31 @@ def session(model: ir.Model, *, optimize: bool = False) -> onnxruntime.Inference
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def run_session(made: onnxruntime.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Every output by name."""
-    made = session(model)
     names = [output.name for output in made.get_outputs()]
     return dict(zip(names, made.run(names, dict(feeds)), strict=True))
+
+
+def run(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Every output of a model by name."""
+    return run_session(session(model), feeds)
 
 
 def relative_error(found: Array, expected: Array) -> float:
     """Frobenius norm of the difference over that of what was expected, in float64; NaN stays NaN."""
     wanted = expected.astype(np.float64)
     return float(np.linalg.norm(found.astype(np.float64) - wanted) / np.linalg.norm(wanted))
+
+
+def wide_session(graph: AuthoredGraph, tensors: Mapping[str, Array]) -> Session:
+    """The same for weights that are too large for more than one copy: the session uses them in place."""
+    weights = {
+        recipe.name: to_device(carry_out(recipe, tensors[recipe.source], DType.FLOAT32)[0], Provider.CPU)
+        for recipe in graph.recipes
+    }
+    with_bodies = dataclasses.replace(graph, model=with_reference_bodies(graph.model))
+    settings = SessionSettings(optimize=Optimization.DISABLED, prepack=False, threads=2, log=LogLevel.ERROR)
+    return Session.create(
+        to_bytes(with_bodies), provider=Provider.CPU, options=settings, initializers=weights
+    )
