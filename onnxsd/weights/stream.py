@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from onnxsd.weights.checkpoint import WeightSource
 from onnxsd.weights.recipe import Recipe
 from onnxsd.weights.tensor_file import Array
@@ -93,7 +95,7 @@ class _Writer:
 
     def write(self, offset: int, array: Array) -> None:
         padding = bytes(offset - self._end)
-        content = memoryview(array.reshape(-1)).cast("B")
+        content = array.reshape(-1).view(np.uint8).data
         self._queue.put(padding)
         self._queue.put(content)
         self._file.write(padding)

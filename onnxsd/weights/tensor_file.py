@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
@@ -62,9 +63,10 @@ class TensorFile:
         self._map.madvise(mmap.MADV_DONTNEED, start, entry.stop - start)
 
     def close(self) -> None:
-        """Unmap the file; views of it must be gone by then."""
-        self._map.close()
+        """Unmap the file, or let it go with its last view, as when an error still holds one."""
         self._file.close()
+        with contextlib.suppress(BufferError):
+            self._map.close()
 
     def __enter__(self) -> TensorFile:
         return self
@@ -76,7 +78,7 @@ class TensorFile:
 
 
 # numpy has no bfloat16 of its own.
-STORED_AS = {
+STORED_AS: dict[DType, np.dtype[Any]] = {
     DType.FLOAT32: np.dtype("<f4"),
     DType.FLOAT16: np.dtype("<f2"),
     DType.BFLOAT16: np.dtype("<u2"),
