@@ -18,7 +18,7 @@ from onnxsd.weights.transform import convert
 def initializers(
     folder: Path, record: ComponentRecord, wanted: Iterable[Recipe]
 ) -> Iterator[tuple[Recipe, Array]]:
-    """Each wanted initializer in turn, converted from what the folder holds; a view of the file where nothing is.
+    """Each wanted initializer in turn, converted from what the folder holds; else a view of the file.
 
     Raises:
         BadInputError: the folder has no such weight.

@@ -66,7 +66,8 @@ def open_folder(path: Path) -> Folder:
 
 def files_of(manifest: Manifest) -> tuple[FileRecord, ...]:
     """Every file that the manifest answers for."""
-    return tuple(file for entry in manifest.components for file in (entry.model, entry.data, entry.config))
+    models = (file for entry in manifest.components for file in (entry.model, entry.data, entry.config))
+    return (*models, *manifest.settings)
 
 
 def record_of(path: Path, root: Path) -> FileRecord:

@@ -123,7 +123,11 @@ class Manifest:
     runtime_floor: str
     latent: LatentRecord
     components: tuple[ComponentRecord, ...]
+    # The index, the scheduler's configuration and the tokenizers' files.
+    settings: tuple[FileRecord, ...]
     checks: tuple[CheckRecord, ...]
+    # The VAE that was taken in place of the checkpoint's own.
+    vae: str | None = None
 
     def component(self, name: str) -> ComponentRecord:
         """The component called `name`, which the folder must have."""

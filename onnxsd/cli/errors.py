@@ -13,7 +13,7 @@ UNEXPECTED = 1
 
 # What a disk or a permission answers with; a missing file is not here: it is a bad path, not a bad disk.
 _RESOURCE_ERRNOS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE}
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EFBIG}
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from onnxsd.artifact.folder import Folder
+    from onnxsd.export.export import FurtherChecks
+    from onnxsd.export.source import Source
     from onnxsd.ops import Target
     from onnxsd.session import Choice
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to prove before the folder appears.",
 )
-@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is an export already.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: str,
@@ -57,15 +60,20 @@ def command(
 ) -> None:
     """Turn a checkpoint into verified ONNX.
 
-    MODEL is an alias (see `onnxsd models`), a Hub id, or a folder in diffusers' layout. OUT is the folder to make.
+    MODEL is an alias (see `onnxsd models`), a Hub id, or a folder in diffusers' layout. OUT is the folder to
+    make.
     """
     from onnxsd.cli.progress import export_progress
     from onnxsd.cli.state import remember_export
-    from onnxsd.export.export import export, refuse_existing
+    from onnxsd.export.export import export
+    from onnxsd.export.placing import check_replaceable
     from onnxsd.export.source import resolve
     from onnxsd.tensors import DType
+    from onnxsd.verify import torch_models
 
-    refuse_existing(out, force=force)
+    check_replaceable(out, force=force)
+    if checks == "reference":
+        torch_models.require()
     wanted = {"fp16": DType.FLOAT16, "fp32": DType.FLOAT32}[precision]
     with export_progress() as report:
         source = resolve(
@@ -76,12 +84,14 @@ def command(
             precision=wanted,
             progress=report.stage,
         )
+        choice = None if checks == "none" else _choice()
         folder = export(
             source,
             out,
             target=_target(target),
             precision=wanted,
-            choice=None if checks == "none" else _choice(),
+            choice=choice,
+            further=_further(source, vae, choice, report.stage) if choice and checks == "reference" else None,
             vae_folder=vae,
             force=force,
             report=report,
@@ -114,6 +124,16 @@ def _choice() -> Choice:
     choice = resolve("auto")
     click.echo(f"checks run on {choice.provider.value}: {choice.reason}", err=True)
     return choice
+
+
+def _further(source: Source, vae: Path | None, choice: Choice, say: Callable[[str], None]) -> FurtherChecks:
+    """The comparison with the checkpoint, for which there is memory enough."""
+    from onnxsd.cli.against import checkpoint_of, checks
+    from onnxsd.verify.reference import require_memory
+
+    checkpoint = checkpoint_of(source, vae)
+    require_memory(checkpoint, choice)
+    return lambda folder: checks(folder, checkpoint, choice, say)
 
 
 def _print(folder: Folder, *, as_json: bool) -> None:

@@ -23,6 +23,7 @@ def as_object(folder: Folder) -> dict[str, Any]:
         "folder": str(folder.path),
         "source": manifest.source,
         "commit": manifest.commit,
+        "vae": manifest.vae,
         "pipeline": manifest.pipeline,
         "target": manifest.target,
         "precision": manifest.precision.numpy_name,
@@ -55,8 +56,9 @@ def _component(record: ComponentRecord) -> dict[str, Any]:
 def summary(folder: Folder) -> str:
     """A few lines: what it is, its components, what was checked."""
     manifest = folder.manifest
+    other_vae = f" with the VAE of {manifest.vae}" if manifest.vae else ""
     head = (
-        f"{folder.path}: {manifest.pipeline} from {manifest.source},"
+        f"{folder.path}: {manifest.pipeline} from {manifest.source}{other_vae},"
         f" target {manifest.target}, {manifest.precision.numpy_name}"
     )
     lines = [head, *(f"  {_component_line(record)}" for record in manifest.components)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,8 +23,9 @@ from onnxsd.artifact.manifest import (
     TensorRecord,
 )
 from onnxsd.artifact.onnx_file import DATA_NAME, MODEL_NAME, write_model
-from onnxsd.errors import ResourceError, UsageError, VerificationError
+from onnxsd.errors import VerificationError, WeightsError
 from onnxsd.export import plan as plans
+from onnxsd.export.placing import check_replaceable, new_folder
 from onnxsd.export.plan import ExportPlan, Part
 from onnxsd.export.source import Source
 from onnxsd.ops import Target
@@ -42,6 +41,8 @@ from onnxsd.weights.transform import NO_LOSS
 RUNTIME_FLOOR = "1.24"
 # What checks may take on a CPU beside the export itself; `onnxsd verify` uses what the machine has.
 CHECK_MEMORY_BYTES = 512 << 20
+# Checks that other layers make, of a folder that is complete but for its place.
+FurtherChecks = Callable[[Folder], Iterable[CheckRecord]]
 COPIED_FOLDERS = ("scheduler", "tokenizer", "tokenizer_2")
 
 
@@ -65,6 +66,7 @@ def export(
     target: Target,
     precision: DType,
     choice: Choice | None,
+    further: FurtherChecks | None = None,
     vae_folder: Path | None = None,
     force: bool = False,
     report: Reporter,
@@ -77,64 +79,27 @@ def export(
         target: the operators to write in.
         precision: FLOAT16 or FLOAT32.
         choice: the provider to run the checks on; None to make none.
+        further: checks to make after those of shapes, before the folder appears.
         vae_folder: a VAE to take in place of the checkpoint's.
-        force: replace an existing folder.
+        force: replace an existing checkpoint or export.
         report: is told how far the export is.
 
     Raises:
-        UsageError: `out` exists.
+        UsageError: `out` exists, or is no folder that may be replaced.
         VerificationError: a check failed; nothing is left behind.
         ResourceError: no room, or no permission.
     """
-    refuse_existing(out, force=force)
+    check_replaceable(out, force=force)
     report.stage("reading configurations and weights")
     plan = plans.make(source, target=target, precision=precision, vae_folder=vae_folder)
-    with _unfinished(out, plan.size_bytes) as folder:
+    with new_folder(out, needed_bytes=plan.size_bytes, force=force) as folder:
         report.total(plan.size_bytes - plans.OTHER_BYTES)
         components = tuple(_write(part, folder, report) for part in plan.parts)
-        _copy_settings(plan, folder)
-        manifest = _manifest(plan, components)
-        checks = _check(Folder(path=folder, manifest=manifest), choice, report)
-        manifest = _manifest(plan, components, checks)
+        manifest = _manifest(plan, components, _copy_settings(plan, folder))
+        checks = _check(Folder(path=folder, manifest=manifest), choice, further, report)
+        manifest = dataclasses.replace(manifest, checks=checks)
         manifests.save(manifest, folder)
-        _replace(out, folder)
     return Folder(path=out, manifest=manifest)
-
-
-def refuse_existing(out: Path, *, force: bool) -> None:
-    """Refuse a folder that is there already; what is not a folder is refused even with `force`."""
-    if out.exists() and not (force and out.is_dir()):
-        raise UsageError(f"{out} exists already", hint="give another folder, or --force to replace it")
-
-
-@contextlib.contextmanager
-def _unfinished(out: Path, needed_bytes: int) -> Iterator[Path]:
-    """A folder beside `out` that is gone afterwards, whatever happens, unless it was renamed."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write to {out.parent}: {error.strerror}", hint="give a folder that you may write to"
-        ) from error
-    try:
-        free = shutil.disk_usage(folder).free
-        if free < needed_bytes:
-            raise ResourceError(
-                f"{out} needs {needed_bytes:,} bytes, {free:,} are free on its disk",
-                hint="free some, or give a folder on another disk",
-            )
-        # mkdtemp makes it private; the result is as any other folder of the user.
-        folder.chmod(0o777 & ~_umask())
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write(part: Part, root: Path, report: Reporter) -> ComponentRecord:
@@ -142,8 +107,11 @@ def _write(part: Part, root: Path, report: Reporter) -> ComponentRecord:
     report.stage(f"writing {part.name}")
     folder = root / part.name
     folder.mkdir()
-    with part.open_weights() as source:
-        data = stream.write(folder / DATA_NAME, part.graph.recipes, source, progress=report.wrote)
+    try:
+        with part.open_weights() as source:
+            data = stream.write(folder / DATA_NAME, part.graph.recipes, source, progress=report.wrote)
+    except WeightsError as error:
+        raise WeightsError(f"{part.name}: {error.message}", hint=error.hint) from error
     write_model(part.graph, data.offsets, folder / MODEL_NAME)
     _write_config(part, folder / "config.json")
     return _record(part, data, root)
@@ -152,7 +120,7 @@ def _write(part: Part, root: Path, report: Reporter) -> ComponentRecord:
 def _write_config(part: Part, path: Path) -> None:
     """The checkpoint's configuration; what a scaled VAE no longer needs is taken out of it.
 
-    A pipeline of diffusers' reads `force_upcast` and would turn the VAE to float32, which a graph cannot follow.
+    A pipeline of diffusers' reads `force_upcast` and would turn the VAE to float32; a graph cannot follow.
     """
     if part.peak is None:
         shutil.copyfile(part.config_path, path)
@@ -206,13 +174,17 @@ def _tensors(specs: tuple[tuple[str, DType, Shape], ...]) -> tuple[TensorRecord,
     )
 
 
-def _copy_settings(plan: ExportPlan, folder: Path) -> None:
-    """Scheduler, tokenizers and the index, so that other tools read the folder too."""
-    for name in COPIED_FOLDERS:
-        if (plan.source.folder / name).is_dir():
-            shutil.copytree(plan.source.folder / name, folder / name)
+def _copy_settings(plan: ExportPlan, folder: Path) -> tuple[FileRecord, ...]:
+    """The index, the scheduler's configuration and the tokenizers, for other tools and for `generate`."""
     index = _index(plan.index, {part.blueprint.component.source for part in plan.parts})
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    written = [folder / "model_index.json"]
+    written[0].write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    for file in plan.source.selection.files:
+        if file.name.startswith(tuple(f"{name}/" for name in COPIED_FOLDERS)):
+            written.append(folder / file.name)
+            written[-1].parent.mkdir(exist_ok=True)
+            shutil.copyfile(plan.source.folder / file.name, written[-1])
+    return tuple(record_of(path, folder) for path in written)
 
 
 def _index(index: Mapping[str, Any], written: set[str]) -> dict[str, Any]:
@@ -225,8 +197,9 @@ def _index(index: Mapping[str, Any], written: set[str]) -> dict[str, Any]:
 
 
 def _manifest(
-    plan: ExportPlan, components: tuple[ComponentRecord, ...], checks: tuple[CheckRecord, ...] = ()
+    plan: ExportPlan, components: tuple[ComponentRecord, ...], settings: tuple[FileRecord, ...]
 ) -> Manifest:
+    """What is known of the folder before it is checked."""
     return Manifest(
         schema=manifests.SCHEMA,
         onnxsd=__version__,
@@ -239,12 +212,16 @@ def _manifest(
         runtime_floor=RUNTIME_FLOOR,
         latent=plan.latent,
         components=components,
-        checks=checks,
+        settings=settings,
+        checks=(),
+        vae=None if plan.vae_folder is None else str(plan.vae_folder),
     )
 
 
-def _check(folder: Folder, choice: Choice | None, report: Reporter) -> tuple[CheckRecord, ...]:
-    """The checks of every component.
+def _check(
+    folder: Folder, choice: Choice | None, further: FurtherChecks | None, report: Reporter
+) -> tuple[CheckRecord, ...]:
+    """The checks of every component, and the further ones once those have passed.
 
     Raises:
         VerificationError: at least one failed; the first is told, the others are counted.
@@ -255,6 +232,14 @@ def _check(folder: Folder, choice: Choice | None, report: Reporter) -> tuple[Che
     for component in folder.manifest.components:
         report.stage(f"checking {component.name}")
         made.extend(shapes.check(folder, component.name, choice=choice, memory_bytes=CHECK_MEMORY_BYTES))
+    _require_passed(made)
+    if further is not None:
+        made.extend(further(folder))
+        _require_passed(made)
+    return tuple(made)
+
+
+def _require_passed(made: Sequence[CheckRecord]) -> None:
     failed = [check for check in made if not check.passed]
     if failed:
         first, more = failed[0], len(failed) - 1
@@ -263,21 +248,3 @@ def _check(folder: Folder, choice: Choice | None, report: Reporter) -> tuple[Che
             + (f"; {more} more failed" if more else ""),
             hint="nothing was written",
         )
-    return tuple(made)
-
-
-def _replace(out: Path, finished: Path) -> None:
-    """Put the finished folder in the place of `out`; on failure what was there is put back."""
-    aside = None
-    try:
-        if out.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.replaced-", dir=out.parent)) / out.name
-            out.rename(aside)
-        finished.rename(out)
-    except OSError as error:
-        if aside is not None and aside.exists() and not out.exists():
-            aside.rename(out)
-        raise ResourceError(f"cannot put the export at {out}: {error.strerror}") from error
-    finally:
-        if aside is not None and out.exists():
-            shutil.rmtree(aside.parent, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -13,6 +14,8 @@ from onnxsd.errors import OnnxsdError, ResourceError, UsageError
 
 # What marks a folder that this program may replace: checkpoints and exports have it.
 MARKER = "model_index.json"
+# What a disk that has no room answers while it is written to.
+_DISK_FULL = frozenset(code for code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) if code)
 
 
 @contextlib.contextmanager
@@ -26,21 +29,26 @@ def new_folder(out: Path, *, needed_bytes: int, force: bool = False) -> Iterator
 
     Raises:
         UsageError: `out` exists and may not be replaced.
-        ResourceError: the disk is too small, or `out` cannot be written.
+        ResourceError: the disk is too small or fills up, or `out` cannot be written.
     """
     out = out.expanduser().absolute()
-    _check_replaceable(out, force)
+    check_replaceable(out, force=force)
     unfinished = _beside(out, "unfinished")
     try:
         _make(unfinished, out)
         _check_room(out, needed_bytes)
         yield unfinished
         _place(unfinished, out)
+    except OSError as error:
+        if error.errno in _DISK_FULL or error.errno == errno.EFBIG:
+            raise _no_room(error, out, needed_bytes) from error
+        raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _check_replaceable(out: Path, force: bool) -> None:
+def check_replaceable(out: Path, *, force: bool) -> None:
+    """Refuse a place that is taken; with `force`, only where something else than a model's folder is."""
     if not os.path.lexists(out):
         return
     if not force:
@@ -79,7 +87,7 @@ def _place(finished: Path, out: Path) -> None:
             out.rename(aside)
         try:
             finished.rename(out)
-        except OSError:
+        except BaseException:  # an interrupt too must not leave the place empty
             if replaces:
                 aside.rename(out)
             raise
@@ -87,6 +95,19 @@ def _place(finished: Path, out: Path) -> None:
         raise _refusal(error, out) from error
     if replaces:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _no_room(error: OSError, out: Path, needed_bytes: int) -> OnnxsdError:
+    """The disk took less than it had promised, or takes no files of this size."""
+    if error.errno == errno.EFBIG:
+        return ResourceError(
+            f"cannot write {out}: {error.strerror}",
+            hint="the disk or the account limits the size of a file (FAT32: 4 GB); give a folder on another",
+        )
+    return ResourceError(
+        f"the disk became full: {out} needs {needed_bytes:,} bytes",
+        hint="free some, or give a folder on another disk",
+    )
 
 
 def _beside(out: Path, why: str) -> Path:

@@ -57,6 +57,8 @@ class ExportPlan:
     latent: LatentRecord
     target: Target
     precision: DType
+    # The VAE that was asked for in place of the checkpoint's own.
+    vae_folder: Path | None
 
     @property
     def size_bytes(self) -> int:
@@ -83,7 +85,13 @@ def make(source: Source, *, target: Target, precision: DType, vae_folder: Path |
         )
     latent = _latent(source, {part.name: part.blueprint for part in parts})
     return ExportPlan(
-        source=source, index=index, parts=parts, latent=latent, target=target, precision=precision
+        source=source,
+        index=index,
+        parts=parts,
+        latent=latent,
+        target=target,
+        precision=precision,
+        vae_folder=vae_folder,
     )
 
 
@@ -98,15 +106,15 @@ def _blueprints(
             continue
         folder, weights = source.folder / component.source, source.weights(component.source)
         if component.source == "vae" and vae_folder is not None:
-            folder, weights = _other_vae(vae_folder)
+            folder, weights = other_vae(vae_folder)
         config = folder / "config.json"
         blueprint = Blueprint(component=component, config=read_json(config), time_ids=time_ids)
         found.append((blueprint, config, weights))
     return found
 
 
-def _other_vae(path: Path) -> tuple[Path, tuple[Path, ...]]:
-    """The VAE that was asked for in place of the checkpoint's own."""
+def other_vae(path: Path) -> tuple[Path, tuple[Path, ...]]:
+    """The folder and weights of a VAE that was asked for in place of the checkpoint's own."""
     folder = path / "vae" if (path / "vae").is_dir() else path
     weights = tuple(sorted(folder.glob("*.safetensors")))
     plain = tuple(file for file in weights if ".fp16." not in file.name) or weights
