@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,13 @@ def make(pipeline: Pipeline, request: Request, plan: OutputPlan, *, with_grid: b
     first = secrets.randbits(RANDOM_SEED_BITS) if request.seed is None else request.seed
     files: list[Path] = []
     images: list[Any] = []
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     seeds: list[int] = []
     with step_progress() as progress:
         for batch in range(request.batch_count):
             output = _call(pipeline, request, first + batch * request.batch_size, progress)
-            seconds.update(output.seconds)
+            for phase, passed in output.seconds.items():
+                seconds[phase] += passed
             if batch == 0:
                 _warn(output)
             started = time.perf_counter()

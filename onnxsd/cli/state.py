@@ -29,7 +29,7 @@ def model_folder(asked: Path | None) -> tuple[Path, str]:
     if asked is not None:
         return asked, "--model"
     if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser(), VARIABLE
+        return _named_by_variable(Path(named).expanduser())
     try:
         last = Path(_file().read_text(encoding="utf-8").strip())
     except OSError:
@@ -42,6 +42,15 @@ def model_folder(asked: Path | None) -> tuple[Path, str]:
             f"the last export, {last}, has gone", hint="export again, or name another with --model"
         )
     return last, "the last export"
+
+
+def _named_by_variable(folder: Path) -> tuple[Path, str]:
+    if not folder.is_dir():
+        raise UsageError(
+            f"{VARIABLE} names {folder}, which is not a folder",
+            hint="unset it, or name a folder with --model",
+        )
+    return folder, VARIABLE
 
 
 def _file() -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxsd.engine.engine import Engine
+from onnxsd.engine.engine import Engine, require_finite
 from onnxsd.models import clip
 from onnxsd.prompt.tokenizer import Tokenizer, Tokens
 
@@ -99,7 +99,7 @@ class TextEncoding:
 
         Args:
             prompts: at least one.
-            time_ids: SDXL's size conditions; None for a model that has none, whose last hidden state is taken.
+            time_ids: SDXL's size conditions; None for a model without, whose last hidden state is taken.
         """
         outputs = [self._run(encoder, prompts) for encoder in self.encoders]
         if time_ids is None:
@@ -119,7 +119,10 @@ class TextEncoding:
         length = encoder.config.max_positions
         ids = np.array([encoder.tokenizer.encode(prompt, length).ids for prompt in prompts], np.int64)
         session = self._engine.session(encoder.component, {"batch": len(prompts), "sequence": length})
-        return session.run({"input_ids": ids})
+        outputs = session.run({"input_ids": ids})
+        for output in outputs.values():
+            require_finite(output, encoder.component)
+        return outputs
 
 
 def _float32(array: Array) -> Array:

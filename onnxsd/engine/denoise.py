@@ -56,7 +56,7 @@ class Denoising:
 
 
 def denoise(engine: Engine, work: Denoising, on_step: OnStep = lambda step, steps: None) -> Array:
-    """The clean latents, float32 (B, C, H, W); `on_step` is told after each call (calls done, calls in all)."""
+    """The clean latents, float32 (B, C, H, W); `on_step` is told (calls done, calls in all) after each."""
     return (_on_device if engine.on_cuda else _on_host)(engine, work, on_step)
 
 
@@ -82,11 +82,12 @@ def _on_host(engine: Engine, work: Denoising, on_step: OnStep) -> Array:
                 "timestep": np.array(timestep, types["timestep"]),
             }
         )
-        output = outputs["out_sample"].astype(np.float32)
+        output: Array = outputs["out_sample"].astype(np.float32)
         if not guided:
             return output
         unconditional, conditional = np.split(output, 2)
-        return unconditional + np.float32(work.guidance_scale) * (conditional - unconditional)
+        output = unconditional + np.float32(work.guidance_scale) * (conditional - unconditional)
+        return output
 
     return run(
         work.table,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from onnxsd.artifact.data_file import initializers
 from onnxsd.artifact.folder import Folder
 from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.engine.bound import Bound
-from onnxsd.errors import UsageError
+from onnxsd.errors import UsageError, VerificationError
 from onnxsd.ops import Target
 from onnxsd.session import (
     Choice,
@@ -35,8 +39,8 @@ class Engine:
     """Sessions of one exported folder on one device.
 
     On CUDA each component's weights are loaded once and belong to the engine; a key's graph is authored with
-    fixed sizes, without weights, and its session uses the engine's buffers in place. On a CPU one session with
-    symbolic sizes holds weights that were widened to float32 once, and ONNX Runtime's optimisation stays on.
+    fixed sizes, without weights, and its session uses the engine's buffers in place. On a CPU one session
+    with symbolic sizes holds weights that were widened to float32 once, and ONNX Runtime optimises it.
     """
 
     def __init__(self, folder: Folder, choice: Choice, *, cuda_graph: bool = True) -> None:
@@ -114,4 +118,13 @@ def require_size(name: str, pixels: int, factor: int) -> None:
         below = max(factor, pixels // factor * factor)
         raise UsageError(
             f"{name} {pixels} is not a multiple of {factor}", hint=f"use {below} or {below + factor}"
+        )
+
+
+def require_finite(array: npt.NDArray[Any], component: str) -> None:
+    """Refuse NaN and infinity in what a component gave: they would end in a black picture."""
+    if not np.isfinite(array).all():
+        raise VerificationError(
+            f"{component} gave NaN or infinity",
+            hint="`onnxsd verify` on the folder says what is wrong with it",
         )

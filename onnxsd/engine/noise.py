@@ -44,7 +44,8 @@ class TorchNoise:
     def _uniform(self, count: int) -> Array:
         """Numbers in [0, 1) from 24 random bits each."""
         bits = self._bits.random_raw(count).astype(np.uint32) & np.uint32((1 << 24) - 1)
-        return bits.astype(np.float32) * np.float32(2.0**-24)
+        uniform: Array = bits.astype(np.float32) * np.float32(2.0**-24)
+        return uniform
 
 
 def _normal(uniform: Array) -> Array:

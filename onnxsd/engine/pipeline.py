@@ -15,9 +15,9 @@ import numpy.typing as npt
 from onnxsd.artifact.folder import Folder, open_folder
 from onnxsd.engine.conditions import Conditions, TextEncoding
 from onnxsd.engine.denoise import Denoising, denoise
-from onnxsd.engine.engine import Engine, require_size
+from onnxsd.engine.engine import Engine, require_finite, require_size
 from onnxsd.engine.noise import TorchNoise
-from onnxsd.errors import ConfigurationError, UsageError, VerificationError
+from onnxsd.errors import ConfigurationError, UsageError
 from onnxsd.imaging.pixels import to_images
 from onnxsd.models.families import FAMILIES, Family, family_of
 from onnxsd.samplers import Sampler, Table, find, parse, table_for
@@ -116,7 +116,7 @@ class Pipeline:
 
         Args:
             prompt: what to show.
-            negative_prompt: what not to show; None is the empty prompt, or zeros where the model was trained so.
+            negative_prompt: what not to show; None is the empty prompt, or zeros where the model wants them.
             height, width: pixels, multiples of the VAE's factor; by default the model's own.
             num_inference_steps, guidance_scale: by default the family's; guidance of 1 or less is off.
             num_images_per_prompt: how many at once; their seeds count up from `seed`.
@@ -151,7 +151,7 @@ class Pipeline:
         work = self._work(settings, table, latents, conditional, unconditional)
         clean = denoise(self.engine, work, callback_on_step_end)
         clock.phase("denoise")
-        _require_finite(clean, self.engine.folder.manifest.latent.denoiser)
+        require_finite(clean, self.engine.folder.manifest.latent.denoiser)
         images = list(clean) if output_type == "latent" else self._decode(clean, output_type)
         clock.phase("decode")
         return PipelineOutput(
@@ -197,8 +197,8 @@ class Pipeline:
         latent = self.engine.folder.manifest.latent
         if latents.ndim != 4 or latents.shape[1] != latent.channels:
             raise UsageError(
-                f"latents have shape {list(latents.shape)}; (images, {latent.channels}, height/{latent.factor},"
-                f" width/{latent.factor}) is needed"
+                f"latents have shape {list(latents.shape)}; (images, {latent.channels},"
+                f" height/{latent.factor}, width/{latent.factor}) is needed"
             )
         found = (latents.shape[2] * latent.factor, latents.shape[3] * latent.factor)
         if height not in (None, found[0]) or width not in (None, found[1]):
@@ -265,7 +265,7 @@ class Pipeline:
         images: list[Any] = []
         for row in latents / scaling:
             sample = session.run({spec.name: row[None].astype(spec.dtype)})["sample"].astype(np.float32)
-            _require_finite(sample, "vae_decoder")
+            require_finite(sample, "vae_decoder")
             images.extend(to_images(sample) if output_type == "pil" else _unit_range(sample))
         return images
 
@@ -311,14 +311,7 @@ def _seeds(seed: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
     return tuple(seed)
 
 
-def _require_finite(array: Array, component: str) -> None:
-    if not np.isfinite(array).all():
-        raise VerificationError(
-            f"{component} gave NaN or infinity",
-            hint="`onnxsd verify` on the folder says which component is at fault",
-        )
-
-
 def _unit_range(sample: Array) -> Array:
     """(B, 3, H, W) in −1…1 as (B, H, W, 3) in 0…1."""
-    return np.asarray(np.clip(sample / 2 + 0.5, 0, 1)).transpose(0, 2, 3, 1)
+    pixels: Array = np.clip(sample / 2 + 0.5, 0, 1).transpose(0, 2, 3, 1)
+    return pixels
