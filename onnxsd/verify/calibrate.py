@@ -79,12 +79,13 @@ def _is_kept_scaled(name: str) -> bool:
 
 
 def _latents(config: vae.VaeConfig) -> npt.NDArray[Any]:
-    """Latents as the denoiser leaves them (standard deviation 1 before the scaling factor): noise and smooth."""
+    """Latents as the denoiser leaves them (deviation 1 before the scaling factor): noise and smooth."""
     generator = np.random.default_rng(0)
     shape = (2, config.latent_channels, LATENTS, LATENTS)
     noise = generator.standard_normal(shape, np.float32)
     noise[1] = _smooth(noise[1])
-    return noise / np.float32(config.scaling_factor)
+    latents: npt.NDArray[Any] = noise / np.float32(config.scaling_factor)
+    return latents
 
 
 def _pictures(config: vae.VaeConfig) -> npt.NDArray[Any]:
@@ -97,7 +98,7 @@ def _pictures(config: vae.VaeConfig) -> npt.NDArray[Any]:
 
 
 def _smooth(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A picture (channels, side, side) of large soft shapes, with the standard deviation of the given noise."""
+    """A picture (channels, side, side) of large shapes, drawn from the given noise."""
     coarse = picture[:, ::4, ::4]
-    large = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)
-    return large * np.float32(2.0)
+    large: npt.NDArray[Any] = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2) * np.float32(2.0)
+    return large

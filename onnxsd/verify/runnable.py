@@ -50,9 +50,13 @@ def random_inputs(graph: AuthoredGraph, sizes: Mapping[str, int], seed: int = 0)
     feeds: dict[str, Array] = {}
     for name, dtype, shape in graph.inputs:
         concrete = evaluate(shape, sizes)
-        make = _INPUTS.get(name, lambda rng, size: rng.standard_normal(size, np.float32))
+        make = _INPUTS.get(name, _normal)
         feeds[name] = np.asarray(make(generator, concrete)).astype(dtype.numpy_name)
     return feeds
+
+
+def _normal(rng: np.random.Generator, size: tuple[int, ...]) -> Array:
+    return rng.standard_normal(size, np.float32)
 
 
 Maker = Callable[[np.random.Generator, tuple[int, ...]], Any]
