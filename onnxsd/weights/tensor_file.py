@@ -41,8 +41,8 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         _validate(path)
-        self._file = path.open("rb")
-        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        with path.open("rb") as file:  # the map holds the file open on its own
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         header_bytes = int.from_bytes(self._map[:8], "little")
         self.entries = _entries(path, json.loads(self._map[8 : 8 + header_bytes]), 8 + header_bytes)
 
@@ -64,7 +64,6 @@ class TensorFile:
 
     def close(self) -> None:
         """Unmap the file, or let it go with its last view, as when an error still holds one."""
-        self._file.close()
         with contextlib.suppress(BufferError):
             self._map.close()
 
