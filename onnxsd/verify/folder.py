@@ -34,10 +34,16 @@ def verify(folder: Folder, *, choice: Choice) -> Iterator[CheckRecord]:
 
 
 def available_memory_bytes() -> int:
-    """Memory that a new program may have without swapping; little is assumed where the system does not say."""
+    """Memory that a new program may have without swapping; a little where the system does not say."""
+    seen = free_memory_bytes()
+    return ASSUMED_BYTES if seen is None else seen
+
+
+def free_memory_bytes() -> int | None:
+    """Memory that a new program may have without swapping; None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         fields = dict(line.split(":", 1) for line in lines)
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return ASSUMED_BYTES
+        return None
