@@ -123,7 +123,8 @@ class _DeviceLoop:
 
     def advance(self, index: int) -> None:
         """One call of the denoiser and one step; even steps read the first set of buffers."""
-        self._denoiser.run(synchronize=False)
+        # The sessions have a stream each: the step must not start before the denoiser has finished.
+        self._denoiser.run()
         self._steps[index % 2].run()
 
     def latents(self, calls: int) -> Array:
