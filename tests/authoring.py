@@ -33,7 +33,8 @@ def with_weights(graph: AuthoredGraph, tensors: Mapping[str, Array]) -> ir.Model
     for recipe in graph.recipes:
         source = tensors[recipe.source]
         assert source.shape == recipe.source_shape, f"{recipe.name} wants {recipe.source_shape}"
-        made, _ = carry_out(recipe, source, STORED_AS[source.dtype.name])
+        made, loss = carry_out(recipe, source, STORED_AS[source.dtype.name])
+        assert not loss.overflowed, f"{recipe.name} does not fit {recipe.dtype}"
         graph.model.graph.initializers[recipe.name].const_value = ir.tensor(made, name=recipe.name)
     return graph.model
 

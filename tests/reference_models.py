@@ -85,6 +85,10 @@ class Subject:
             self._expected[key] = {name: tensor.numpy() for name, tensor in outputs.items()}
         return self._expected[key]
 
+    def forget_expected(self) -> None:
+        """Let go of what torch made, because the model was changed."""
+        self._expected.clear()
+
     def forget(self) -> None:
         """Let the torch model and its weights go."""
         for name in ("model", "tensors"):
