@@ -1,4 +1,4 @@
-"""Stable Diffusion on ONNX Runtime: the right wheel, a verified export, an image at the speed of the hardware."""
+"""Stable Diffusion on ONNX Runtime: the right wheel, a verified export, an image at the hardware's speed."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.gpu
 Array = npt.NDArray[Any]
 STATIC = SessionSettings(optimize=Optimization.DISABLED)
 SYMBOLIC = SessionSettings(cpu_nodes=True)
-# Of a whole model: float32 without TF32 against float32 (measured: 4e-6 at most), and fp16 against bodies that
-# round after each node, two computations that each differ from float32 by up to 3e-3 (measured: 4.2e-3).
+# Of a whole model: float32 without TF32 against float32 (measured: 4e-6 at most), and fp16 against bodies
+# that round after each node, two computations that each differ from float32 by up to 3e-3 (measured: 4.2e-3).
 BOUNDS = {DType.FLOAT32: 1e-5, DType.FLOAT16: 6e-3}
 
 

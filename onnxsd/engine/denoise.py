@@ -83,11 +83,7 @@ def _on_host(engine: Engine, work: Denoising, on_step: OnStep) -> Array:
             }
         )
         output: Array = outputs["out_sample"].astype(np.float32)
-        if not guided:
-            return output
-        unconditional, conditional = np.split(output, 2)
-        output = unconditional + np.float32(work.guidance_scale) * (conditional - unconditional)
-        return output
+        return _guided(output, work.guidance_scale) if guided else output
 
     return run(
         work.table,
@@ -96,6 +92,12 @@ def _on_host(engine: Engine, work: Denoising, on_step: OnStep) -> Array:
         noise=None if work.noise is None else lambda index: work.noise[index],  # type: ignore[index]
         on_step=lambda index, _: on_step(index + 1, calls),
     )
+
+
+def _guided(output: Array, guidance_scale: float) -> Array:
+    """Classifier-free guidance (Ho and Salimans 2022): u + g·(c − u), unconditional rows first."""
+    unconditional, conditional = np.split(output, 2)
+    return np.asarray(unconditional + np.float32(guidance_scale) * (conditional - unconditional))
 
 
 def _on_device(engine: Engine, work: Denoising, on_step: OnStep) -> Array:

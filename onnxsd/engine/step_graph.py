@@ -20,7 +20,7 @@ def author_step(
 
     Inputs, on the device: `step` (1,) int64; `state.0` (the latent) to `state.K`, float32 `latent` shape;
     `output`, the denoiser's, (B or 2B, C, H, W) in `dtype`, unconditional rows first; `guidance` (1,);
-    `steps` (calls, (K+1)·(K+3)); `input_scale` and `timesteps` (calls + 1,); `noise` (noise_rows, B, C, H, W).
+    `steps` (calls, (K+1)·(K+3)); `input_scale`, `timesteps` (calls + 1,); `noise` (noise_rows, B, C, H, W).
     Outputs: `next_step`, `next_state.0…K`, `sample` in `dtype`, `timestep` () float32.
 
     Args:

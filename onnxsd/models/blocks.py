@@ -45,7 +45,7 @@ def residual_block(
     """GroupNorm–SiLU–convolution twice, around a shortcut (ResnetBlock2D).
 
     x: (B, C, H, W) → (B, out, H, W); time: (B, C_time), after SiLU. `scale` is the VAE's: every tensor that a
-    group norm follows is kept times `scale`, and the norms' epsilon times its square, which changes no result.
+    group norm follows is kept times `scale`, and the norms' epsilon times its square: no result changes.
     `entry_scale` is the scale that `x` comes in with.
     """
     h = ops.group_norm(x, at / "norm1", groups=norm.groups, eps=norm.eps * entry_scale**2, silu=True)
@@ -85,7 +85,7 @@ def spatial_transformer(ops: Ops, x: Tensor, context: Tensor, at: Scope, *, kind
 
 
 def _transformer_block(ops: Ops, x: Tensor, context: Tensor, at: Scope, kind: Transformer) -> Tensor:
-    """Self-attention, cross-attention and a GEGLU feed-forward, each after a layer norm (BasicTransformerBlock)."""
+    """Self-attention, cross-attention and GEGLU, each after a layer norm (BasicTransformerBlock)."""
     width = x.shape[2]
     assert isinstance(width, int)
     h = ops.layer_norm(x, at / "norm1", eps=LAYER_NORM_EPS)

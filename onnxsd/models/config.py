@@ -1,4 +1,4 @@
-"""Reading a config.json as diffusers and transformers write it: nothing that changes the graph passes unseen."""
+"""Reading config.json as diffusers and transformers write it; what changes the graph never passes unseen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UNet2DConditionModel, authored once for every target (SD 1.x, SD 2.x, SDXL, refiner, inpainting, SSD-1B, LCM)."""
+"""UNet2DConditionModel, authored once for every target: SD 1.x and 2.x, SDXL, inpainting, SSD-1B, LCM."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def author(ops: Ops, config: UNetConfig, *, batch: Dim, height: Dim, width: Dim,
     """Author one call of the denoiser.
 
     Inputs: `sample` (batch, in_channels, height, width), `timestep` () float32, `encoder_hidden_states`
-    (batch, sequence, cross_attention_dim); with an added condition `text_embeds` (batch, width) and `time_ids`
-    (batch, 5 or 6) float32; with LCM's guidance embedding `timestep_cond` (batch, width).
+    (batch, sequence, cross_attention_dim); with an added condition `text_embeds` (batch, width) and
+    `time_ids` (batch, 5 or 6) float32; with LCM's guidance embedding `timestep_cond` (batch, width).
     Output: `out_sample` (batch, out_channels, height, width).
     Any height and width: an odd size halves to ⌈n/2⌉, and the way up is cut to the skip connection's size.
     """
@@ -35,7 +35,7 @@ def author(ops: Ops, config: UNetConfig, *, batch: Dim, height: Dim, width: Dim,
 
 
 def _time(ops: Ops, config: UNetConfig, timestep: Tensor, batch: Dim) -> Tensor:
-    """The embedding of timestep and added condition that every residual block takes: (batch, time_embed_dim)."""
+    """What every residual block takes of timestep and added condition: (batch, time_embed_dim)."""
     root, flip, shift = Scope(), config.flip_sin_to_cos, config.freq_shift
     first = config.down[0].channels
     row = ops.sinusoid(ops.as_row(timestep), width=first, flip_sin_to_cos=flip, freq_shift=shift)

@@ -266,4 +266,5 @@ def _added(config: Configuration, time_ids: int) -> AddedCondition | None:
 
 
 def _first(value: Any) -> int | None:
-    return value[0] if isinstance(value, (list, tuple)) else value
+    first = value[0] if isinstance(value, (list, tuple)) else value
+    return None if first is None else int(first)

@@ -98,7 +98,7 @@ def parse(content: Mapping[str, Any]) -> VaeConfig:
 def author_decoder(
     ops: Ops, config: VaeConfig, *, batch: Dim, height: Dim, width: Dim, scale: float = 1.0
 ) -> None:
-    """Author the decoder: `latent_sample` (batch, latent_channels, height, width) → `sample`, factor times as large.
+    """Author the decoder: `latent_sample` (batch, latent_channels, height, width) → `sample` in pixels.
 
     `scale` is what the residual stream is kept times (see the module).
     """

@@ -67,7 +67,7 @@ def plain_attention(
     causal_up_to: int | None,
 ) -> Value:  # fmt: skip
     """softmax(Q·Kᵀ/√d)·V from MatMul and Softmax, with the scores in memory."""
-    batch, length, width = query.shape
+    _, length, width = query.shape
     assert isinstance(width, int)  # checked by the vocabulary
     dtype = DType.FLOAT32 if upcast else ops.dtype
     head = width // heads

@@ -55,7 +55,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """`product + residual`, not added yet; `residual` has the product's shape, or is one row a batch entry."""
+    """`product + residual`, not added yet; `residual` has the product's shape, or one row a batch entry."""
 
     ops: Ops
     product: Product | Value
@@ -168,7 +168,7 @@ def _fused_group_norm(
     attributes = {"groups": groups, "epsilon": eps, "activation": int(silu), "channels_last": 1}
     source = ops.source(x)
     if isinstance(source, Product):
-        # A bias alone is added as the same row for every batch entry, which spares the convolution's own pass.
+        # A bias alone is added as one row for every batch entry, which spares the convolution's own pass.
         row = ops.graph.reshape(source.bias, (1, channels))
         source = Sum(ops=ops, product=source.bare(), residual=ops.graph.expand(row, (x.shape[0], channels)))
     if not isinstance(source, Sum):

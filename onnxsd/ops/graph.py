@@ -166,7 +166,7 @@ class Graph:
         return self.emit_shaped("Slice", x, starts, ends, taken, dtype=x.dtype, shape=shape)
 
     def shape_vector(self, shape: Shape) -> Value:
-        """The int64 vector that holds `shape`: a constant, or computed from the values that have those sizes."""
+        """The int64 vector that holds `shape`: a constant, or computed from values that have those sizes."""
         if all(isinstance(size, int) for size in shape):
             return self.constant(np.array(shape, np.int64), "shape")
         if shape not in self._shapes:

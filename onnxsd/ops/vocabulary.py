@@ -11,7 +11,7 @@ import enum
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias, Union
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Deferred(Protocol):
         """Emit what is left to do and return the value."""
 
 
-Source: TypeAlias = Union[Value, Deferred]
+Source: TypeAlias = Value | Deferred
 
 
 class Refused(Exception):  # noqa: N818 - not an error: the next lowering is tried
@@ -203,8 +203,8 @@ class Ops:
     ) -> Tensor:  # fmt: skip
         """Scaled dot-product attention; query (B, S, C), key and value (B, T, C) → (B, S, C).
 
-        `upcast` asks for scores and softmax in float32. `causal_up_to` hides later positions (S = T) and is the
-        longest sequence that the model takes.
+        `upcast` asks for scores and softmax in float32. `causal_up_to` hides later positions (S = T) and is
+        the longest sequence that the model takes.
         """
         batch, length, width = self._plain(query, at)
         if key.shape != value.shape or key.shape[0] != batch or key.shape[2] != width:
@@ -284,12 +284,14 @@ class Ops:
     # Composites that lower to the same few nodes everywhere.
 
     def sinusoid(self, x: Tensor, *, width: int, flip_sin_to_cos: bool, freq_shift: float) -> Tensor:
-        """Sinusoidal embedding in float32, then cast: x (…) → (…, width), frequencies 10000^(−i / (width/2 − shift)).
+        """Sinusoidal embedding in float32, then cast: x (…) → (…, width).
+
+        The frequencies are 10000^(−i / (width/2 − freq_shift)) for i from 0 to width/2 − 1.
 
         Vaswani et al. 2017, section 3.5, with diffusers' `flip_sin_to_cos` and `downscale_freq_shift`.
         """
         half = width // 2
-        # In float32 and in this order, as diffusers does: the product with a timestep of 1000 shows each rounding.
+        # In float32 and in this order, as diffusers does: times a timestep of 1000, each rounding shows.
         exponent = (
             np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half - freq_shift)
         )

@@ -1,4 +1,4 @@
-"""Checks of a component that need no reference: the file is valid ONNX, its sizes hold, its numbers are finite."""
+"""Checks that need no reference: a component's file is valid ONNX, its sizes hold, its numbers are finite."""
 
 from __future__ import annotations
 
