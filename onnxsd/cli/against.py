@@ -61,13 +61,13 @@ def checks(folder: Folder, checkpoint: Checkpoint, choice: Choice, say: Say) -> 
         say(f"no image is compared: {folder.manifest.pipeline} needs {lacking}")
         return
     say("comparing one image with diffusers")
-    yield compare_image(folder, checkpoint, lambda request: _image(folder, choice, request))
+    engine = Engine(folder, choice)
+    yield compare_image(folder, checkpoint, lambda request: _image(engine, request), computed_in=engine.dtype)
 
 
-def _image(folder: Folder, choice: Choice, request: ImageRequest) -> Any:
-    """The export's image; its sessions are let go with the pipeline."""
-    pipeline = Pipeline(Engine(folder, choice))
-    made = pipeline(
+def _image(engine: Engine, request: ImageRequest) -> Any:
+    """The export's image, (H, W, 3) in 0…1."""
+    made = Pipeline(engine)(
         request.prompt,
         negative_prompt=request.negative_prompt,
         num_inference_steps=request.num_inference_steps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,14 @@ from onnxsd.verify.shapes import CPU_BYTES_PER_WEIGHT, EXPORTED
 from onnxsd.verify.torch_models import Checkpoint
 
 Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
 CHECK = "reference"
 # Of the Frobenius norm. Sums in another order cost a few 1e-7 in float32; one SDXL UNet call in fp16 costs
 # 1.3e-3 on a GPU, and torch's own fp16 1.5e-3.
 BOUNDS: Mapping[DType, float] = {DType.FLOAT32: 1e-5, DType.FLOAT16: 3e-3}
+# Some models amplify rounding more than others (narrow ones with random weights do): what torch's own float16
+# is off by is allowed too, up to this. A wrong weight or a lost node is off by far more.
+MOST_FP16 = 1e-2
 # The reference holds one number of float32 for each weight.
 REFERENCE_BYTES_PER_WEIGHT = 4
 
@@ -107,17 +111,16 @@ def _compared(folder: Folder, name: str, checkpoint: Checkpoint, choice: Choice)
     blueprint = folder.blueprint(name)
     graph = blueprint.author(folder.target, folder.manifest.precision)
     sizes = cases(blueprint)
-    runs = [random_inputs(graph, case, seed) for seed, case in enumerate(sizes)]
+    runs = tuple(random_inputs(graph, case, seed) for seed, case in enumerate(sizes))
     expected = torch_models.outputs(checkpoint, name, runs)
-    bound = BOUNDS[folder.manifest.precision]
     try:
         with exported_session(folder, name, choice) as session:
-            worst = max(
-                difference
-                for case, feeds, wanted in zip(sizes, runs, expected, strict=True)
-                for difference in _differences(session.run(feeds), wanted, case)
-            )
-        passed, detail = worst.error <= bound, f"{worst}; {len(sizes)} sizes; {bound:g} is allowed"
+            worst = _worst([session.run(feeds) for feeds in runs], expected, sizes)
+        bound, note = BOUNDS[folder.manifest.precision], ""
+        if worst.error > bound and folder.manifest.precision is DType.FLOAT16:
+            own = _own_rounding(checkpoint, name, runs, expected, sizes)
+            bound, note = max(bound, min(own, MOST_FP16)), f", torch's own float16 is off by {own:.1e}"
+        passed, detail = worst.error <= bound, f"{worst}; {len(sizes)} sizes; {bound:.1e} is allowed{note}"
     except VerificationError as error:
         passed, detail = False, str(error)
     return CheckRecord(check=CHECK, component=name, subject=EXPORTED, passed=passed, detail=detail)
@@ -131,17 +134,38 @@ class Difference:
     output: str
     case: Mapping[str, int]
 
-    def __lt__(self, other: Difference) -> bool:
-        return self.error < other.error
-
     def __str__(self) -> str:
         sizes = "×".join(str(size) for size in self.case.values())
         return f"relative error {self.error:.1e} against float32, in {self.output} at {sizes}"
 
 
-def _differences(
-    found: Mapping[str, Array], wanted: Mapping[str, Array], case: Mapping[str, int]
-) -> Iterator[Difference]:
+def _own_rounding(
+    checkpoint: Checkpoint,
+    name: str,
+    runs: Sequence[Outputs],
+    expected: Sequence[Outputs],
+    sizes: Sequence[Mapping[str, int]],
+) -> float:
+    """How far torch's own float16 is off; 0 where it overflows, for that excuses nothing."""
+    try:
+        found = torch_models.outputs(checkpoint, name, runs, dtype=DType.FLOAT16)
+        return _worst(found, expected, sizes).error
+    except VerificationError:
+        return 0.0
+
+
+def _worst(
+    found: Sequence[Outputs], expected: Sequence[Outputs], sizes: Sequence[Mapping[str, int]]
+) -> Difference:
+    """The largest difference of all outputs at all sizes."""
+    runs = zip(found, expected, sizes, strict=True)
+    return max(
+        (difference for got, wanted, case in runs for difference in _differences(got, wanted, case)),
+        key=lambda difference: difference.error,
+    )
+
+
+def _differences(found: Outputs, wanted: Outputs, case: Mapping[str, int]) -> Iterator[Difference]:
     """Every output's.
 
     Raises:

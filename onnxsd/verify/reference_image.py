@@ -20,9 +20,10 @@ from onnxsd.verify.torch_models import Checkpoint, load, quiet
 
 Array = npt.NDArray[Any]
 PIPELINE = "pipeline"
-# 40 dB is 1 % of the pixels' range, root mean square: the same picture to every eye.
-# In fp16 each step's rounding is carried on and amplified by guidance, so the bound is wider.
-BOUNDS_DB: Mapping[DType, float] = {DType.FLOAT32: 40.0, DType.FLOAT16: 30.0}
+# 40 dB is 1 % of the pixels' range, root mean square: the same picture to every eye. In fp16 each step's
+# rounding is carried on and amplified by guidance: 59 to 64 dB with narrow twins on kernels that round after
+# every operator; trained models, whose guidance changes more, get room for a part of that.
+BOUNDS_DB: Mapping[DType, float] = {DType.FLOAT32: 40.0, DType.FLOAT16: 35.0}
 # Small, oblong, and no multiple of what the denoiser halves three times: every path of the sizes is taken.
 LATENT_HEIGHT, LATENT_WIDTH = 16, 13
 SEED = 0
@@ -49,13 +50,16 @@ class ImageRequest:
 MakeImage = Callable[[ImageRequest], Array]
 
 
-def compare_image(folder: Folder, checkpoint: Checkpoint, make: MakeImage) -> CheckRecord:
+def compare_image(
+    folder: Folder, checkpoint: Checkpoint, make: MakeImage, *, computed_in: DType
+) -> CheckRecord:
     """The record of one seeded image; both sides start from the same latent.
 
     Args:
         folder: the export.
         checkpoint: what it was made of.
         make: makes an image with the export.
+        computed_in: what `make` computes in: on a CPU, fp16 weights are widened.
     """
     request = ImageRequest(latents=initial_latent(folder.manifest.latent))
     expected = reference_image(checkpoint, request)
@@ -67,8 +71,9 @@ def compare_image(folder: Folder, checkpoint: Checkpoint, make: MakeImage) -> Ch
         component=PIPELINE,
         subject="seeded image",
         passed=ratio >= bound,
-        detail=f"PSNR {ratio:.1f} dB against float32, {found.shape[1]}×{found.shape[0]},"
-        f" {request.num_inference_steps} steps, contrast {expected.std():.2f}; {bound:g} dB is needed",
+        detail=f"PSNR {ratio:.1f} dB, computed in {computed_in.numpy_name} against float32,"
+        f" {found.shape[1]}×{found.shape[0]}, {request.num_inference_steps} steps,"
+        f" contrast {expected.std():.2f}; {bound:g} dB is needed",
     )
 
 

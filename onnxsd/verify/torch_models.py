@@ -20,6 +20,7 @@ import numpy.typing as npt
 from onnxsd.errors import NotReadyError
 from onnxsd.models.components import component
 from onnxsd.models.config import read_json
+from onnxsd.tensors import DType
 from onnxsd.weights.tensor_file import TensorFile
 
 Array = npt.NDArray[Any]
@@ -68,8 +69,10 @@ def require() -> None:
         ) from error
 
 
-def outputs(checkpoint: Checkpoint, name: str, runs: Sequence[Feeds]) -> list[dict[str, Array]]:
-    """What the reference gives for each run of a component, by the names of the exported outputs.
+def outputs(
+    checkpoint: Checkpoint, name: str, runs: Sequence[Feeds], *, dtype: DType = DType.FLOAT32
+) -> list[dict[str, Array]]:
+    """What the reference computes in `dtype` for each run of a component, by the exported outputs' names.
 
     The model is loaded for this and let go afterwards.
     """
@@ -77,7 +80,9 @@ def outputs(checkpoint: Checkpoint, name: str, runs: Sequence[Feeds]) -> list[di
 
     with quiet(), torch.inference_mode():
         model = load(checkpoint.parts[component(name).source])
-        return [_numpy(_FORWARD[name](model, _tensors(feeds))) for feeds in runs]
+        if dtype is DType.FLOAT16:
+            model = model.half()
+        return [_numpy(_FORWARD[name](model, _tensors(feeds, dtype))) for feeds in runs]
 
 
 def load(part: Part) -> Any:
@@ -119,14 +124,15 @@ def quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _tensors(feeds: Feeds) -> dict[str, Any]:
-    """The inputs as tensors; floating-point ones in float32."""
+def _tensors(feeds: Feeds, dtype: DType) -> dict[str, Any]:
+    """The inputs as tensors; floating-point ones in `dtype`."""
     import torch
 
-    widened = {
-        name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in feeds.items()
+    cast = {
+        name: array.astype(dtype.numpy_name) if array.dtype.kind == "f" else array
+        for name, array in feeds.items()
     }
-    return {name: torch.from_numpy(np.asarray(array)) for name, array in widened.items()}
+    return {name: torch.from_numpy(np.asarray(array)) for name, array in cast.items()}
 
 
 def _numpy(named: Mapping[str, Any]) -> dict[str, Array]:
