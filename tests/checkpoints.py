@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file, save_file
 
 from onnxsd.artifact.folder import Folder
+from onnxsd.cli import main
 from onnxsd.export import synthetic
 from onnxsd.export.export import export
 from onnxsd.export.source import resolve
@@ -12,6 +20,27 @@ from onnxsd.ops import Target
 from onnxsd.tensors import DType
 
 SDXL = "sdxl-base-1.0"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def run(*arguments: str | Path) -> Result:
+    """What `onnxsd` with these arguments prints and exits with."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="onnxsd")
+
+
+def change_json(path: Path, **values: Any) -> None:
+    """Set keys of a JSON file; a key whose value is None is taken out."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    changed = {**content, **values}
+    kept = {key: value for key, value in changed.items() if value is not None or key not in values}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def change_tensors(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Rewrite a safetensors file after `change` did something to its tensors."""
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 class Silent:
@@ -43,6 +72,11 @@ class Workshop:
         if not folder.exists():
             synthetic.write(synthetic.plan(name, tiny=True, dtype=dtype), folder)
         return folder
+
+    def copy(self, out: Path, name: str = SDXL) -> Path:
+        """A checkpoint that a test may change."""
+        shutil.copytree(self.checkpoint(name), out)
+        return out
 
     def export(
         self, name: str = SDXL, target: Target = Target.PORTABLE, precision: DType = DType.FLOAT32

@@ -97,6 +97,7 @@ def command(
             report=report,
         )
     remember_export(folder.path)
+    _warn(folder)
     _print(folder, as_json=as_json)
 
 
@@ -134,6 +135,23 @@ def _further(source: Source, vae: Path | None, choice: Choice, say: Callable[[st
     checkpoint = checkpoint_of(source, vae)
     require_memory(checkpoint, choice)
     return lambda folder: checks(folder, checkpoint, choice, say)
+
+
+def _warn(folder: Folder) -> None:
+    """Say now what `generate` would refuse later; other tools may know it."""
+    from onnxsd.errors import ConfigurationError
+    from onnxsd.models.families import FAMILIES
+    from onnxsd.samplers import parse
+
+    if folder.manifest.pipeline not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        click.echo(
+            f"warning: `onnxsd generate` does not know {folder.manifest.pipeline}; it knows {known}", err=True
+        )
+    try:
+        parse(folder.json("scheduler/scheduler_config.json"))
+    except ConfigurationError as error:
+        click.echo(f"warning: `onnxsd generate` will want a --sampler: {error.message}", err=True)
 
 
 def _print(folder: Folder, *, as_json: bool) -> None:

@@ -116,6 +116,11 @@ def _beside(out: Path, why: str) -> Path:
 
 
 def _refusal(error: OSError, out: Path) -> OnnxsdError:
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        blocking = next((path for path in out.parents if path.is_file()), out)
+        return ResourceError(
+            f"cannot write {out}: {blocking} is a file, not a folder", hint="give another folder"
+        )
     return ResourceError(
         f"cannot write {out}: {error.strerror or error}", hint="give a folder that you may write to"
     )

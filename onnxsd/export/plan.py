@@ -73,7 +73,7 @@ def make(source: Source, *, target: Target, precision: DType, vae_folder: Path |
         ConfigurationError: a configuration that is not supported; the value is named.
         WeightsError: weights that are missing, misshapen or left over; each is named.
     """
-    index = read_json(source.folder / "model_index.json")
+    index = _index(source)
     parts = tuple(
         _part(blueprint, config, weights, target, precision)
         for blueprint, config, weights in _blueprints(source, index, vae_folder)
@@ -93,6 +93,17 @@ def make(source: Source, *, target: Target, precision: DType, vae_folder: Path |
         precision=precision,
         vae_folder=vae_folder,
     )
+
+
+def _index(source: Source) -> dict[str, Any]:
+    """The checkpoint's model_index.json, which has to say what pipeline it is of."""
+    path = source.folder / "model_index.json"
+    index = read_json(path)
+    if not isinstance(index.get("_class_name"), str):
+        raise BadInputError(
+            f"{path} has no _class_name", hint="it names the pipeline's class, as StableDiffusionXLPipeline"
+        )
+    return index
 
 
 def _blueprints(
