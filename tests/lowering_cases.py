@@ -159,12 +159,18 @@ def linear_over_rows(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.linear(ops.input("x", (sizes.batch, 6)), AT, out=10))
 
 
-@case(
-    lambda x, w: geglu(x["x"], *at(w, "layer")),
-    cuda={"geglu": "bias_split_gelu"}, portable={"geglu": "geglu"}, holds={"BiasSplitGelu": 1, "Gelu": 0},
-)  # fmt: skip
-def geglu_of_a_compiled_width(ops: Ops, sizes: Sizes) -> None:
-    ops.output("y", ops.geglu(sequence(ops, sizes, 6), AT, out=1280))
+def _compiled_geglu(width: int) -> None:
+    @case(
+        lambda x, w: geglu(x["x"], *at(w, "layer")), name=f"geglu of the compiled width {width}",
+        cuda={"geglu": "bias_split_gelu"}, portable={"geglu": "geglu"}, holds={"BiasSplitGelu": 1, "Gelu": 0},
+    )  # fmt: skip
+    def compiled_geglu(ops: Ops, sizes: Sizes) -> None:
+        ops.output("y", ops.geglu(sequence(ops, sizes, 6), AT, out=width // 2))
+
+
+# As the kernel's source has them, not as the target does.
+for _width in (2560, 5120, 6144, 10240, 12288):
+    _compiled_geglu(_width)
 
 
 @case(
