@@ -49,5 +49,5 @@ step "export"
 "$bin/onnxsd" export demo/checkpoint demo/onnx --force
 
 step "generate"
-"$bin/onnxsd" generate "a lighthouse in a storm" --model demo/onnx --seed 7 -o demo/image.png
+"$bin/onnxsd" generate "a lighthouse in a storm" --model demo/onnx --size 256x256 --steps 20 --seed 7 -o demo/image.png
 echo "the picture is demo/image.png (random weights paint no lighthouse; a trained checkpoint does)"
