@@ -31,14 +31,15 @@ from onnxsd.export.source import Source
 from onnxsd.ops import Target
 from onnxsd.ops.graph import IR_VERSION, OPSET
 from onnxsd.session import Choice
+from onnxsd.session.runtime import MINIMUM, MINIMUM_CUDA12
 from onnxsd.tensors import DType, Shape
 from onnxsd.verify import shapes
 from onnxsd.weights import stream
 from onnxsd.weights.stream import DataFile
 from onnxsd.weights.transform import NO_LOSS
 
-# The oldest onnxruntime that the exports are tested with.
-RUNTIME_FLOOR = "1.24"
+# The oldest onnxruntime that reads an export; on CUDA 13 the session asks for more.
+RUNTIME_FLOORS = {Target.PORTABLE: str(MINIMUM), Target.CUDA: str(MINIMUM_CUDA12)}
 # What checks may take on a CPU beside the export itself; `onnxsd verify` uses what the machine has.
 CHECK_MEMORY_BYTES = 512 << 20
 # Checks that other layers make, of a folder that is complete but for its place.
@@ -209,7 +210,7 @@ def _manifest(
         pipeline=str(plan.index.get("_class_name")),
         target=plan.target.value,
         precision=plan.precision,
-        runtime_floor=RUNTIME_FLOOR,
+        runtime_floor=RUNTIME_FLOORS[plan.target],
         latent=plan.latent,
         components=components,
         settings=settings,
