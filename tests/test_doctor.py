@@ -28,11 +28,11 @@ from onnxsd.records import Dotted
 ROOT = Path(__file__).parents[1]
 MACHINES = Path(__file__).parent / "machines"
 MATRIX = matrix.load()
-HEALTHY = ("healthy_cuda13", "healthy_cuda12")
+HEALTHY = ("healthy_cuda13", "healthy_cuda12", "recorded_h200")
 
 # Each check, and every recorded machine on which it fires; on all the others it is silent.
 FIRES = {
-    "ort-two-wheels": {"both_runtime_wheels"},
+    "ort-two-wheels": {"both_runtime_wheels", "recorded_h200_two_wheels"},
     "ort-missing": {"nothing_installed"},
     "ort-does-not-run": {"runtime_crashes"},
     "ort-below-floor": {"old_glibc", "python310_with_gpu"},
