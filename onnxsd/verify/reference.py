@@ -33,7 +33,9 @@ CHECK = "reference"
 # 1.3e-3 on a GPU, and torch's own fp16 1.5e-3.
 BOUNDS: Mapping[DType, float] = {DType.FLOAT32: 1e-5, DType.FLOAT16: 3e-3}
 # Some models amplify rounding more than others (narrow ones with random weights do): what torch's own float16
-# is off by is allowed too, up to this. A wrong weight or a lost node is off by far more.
+# is off by is allowed too, and half as much again, for its kernels round at other places; up to a limit. A
+# wrong weight or a lost node is off by far more.
+FP16_SLACK = 1.5
 MOST_FP16 = 1e-2
 # The reference holds one number of float32 for each weight.
 REFERENCE_BYTES_PER_WEIGHT = 4
@@ -119,7 +121,10 @@ def _compared(folder: Folder, name: str, checkpoint: Checkpoint, choice: Choice)
         bound, note = BOUNDS[folder.manifest.precision], ""
         if worst.error > bound and folder.manifest.precision is DType.FLOAT16:
             own = _own_rounding(checkpoint, name, runs, expected, sizes)
-            bound, note = max(bound, min(own, MOST_FP16)), f", torch's own float16 is off by {own:.1e}"
+            bound, note = (
+                max(bound, min(FP16_SLACK * own, MOST_FP16)),
+                f", torch's own float16 is off by {own:.1e}",
+            )
         passed, detail = worst.error <= bound, f"{worst}; {len(sizes)} sizes; {bound:.1e} is allowed{note}"
     except VerificationError as error:
         passed, detail = False, str(error)
