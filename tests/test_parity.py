@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 from authoring import relative_error, run_session, session, wide_session, with_weights
 from reference_models import Sizes, Subject
 
 from onnxsd.models import catalogue
+from onnxsd.models.components import component
 from onnxsd.models.twin import twin_of
 from onnxsd.ops import Target
 from onnxsd.tensors import DType
@@ -105,6 +107,39 @@ def _check(subject: Subject, target: Target, dtype: DType, sizes: Sequence[Sizes
 @pytest.mark.parametrize("subject", SUBJECTS, ids=str)
 def test_a_component_gives_the_reference_numbers(subject: Subject, target: Target, dtype: DType) -> None:
     _check(subject, target, dtype, SIZES.get(subject.component, PROMPTS), wide=False)
+
+
+def _reference_epsilons(subject: Subject) -> dict[str, float]:
+    """The epsilon of each of the component's norms, by the norm's place in the checkpoint."""
+    place = component(subject.component)
+    norms = {
+        place.rename(f"{name}.weight"): module.eps
+        for name, module in subject.model.named_modules()
+        if hasattr(module, "eps")
+    }
+    return {weight.removesuffix(".weight"): eps for weight, eps in norms.items() if place.owns(weight)}
+
+
+def _place_of(norm: ir.Node) -> str:
+    """Where a norm's weights lie; one that does not scale (InstanceNormalization) is named after its place."""
+    names = [value.name or "" for value in norm.inputs if value is not None]
+    weights = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
+    return weights[0] if weights else (norm.name or "").rpartition("/")[0]
+
+
+# An epsilon changes random activations too little for the numbers above to show it.
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.value)
+@pytest.mark.parametrize("subject", SUBJECTS, ids=str)
+def test_every_norm_has_the_reference_epsilon(subject: Subject, target: Target) -> None:
+    nodes = subject.author(target, DType.FLOAT32).model.graph
+    found = {
+        _place_of(node): node.attributes["epsilon"].as_float()
+        for node in nodes
+        if "epsilon" in node.attributes
+    }
+    expected = _reference_epsilons(subject)
+
+    assert found == pytest.approx({name: eps * subject.scale**2 for name, eps in expected.items()})
 
 
 # Shipped widths at depth 1: the kernels that are compiled for some widths are met.
