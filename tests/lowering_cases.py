@@ -24,7 +24,7 @@ from numeric_reference import (
 )
 
 from onnxsd.ops import Ops, Scope, Tensor
-from onnxsd.ops.vocabulary import Activation, Padding
+from onnxsd.ops.terms import Activation, Padding
 from onnxsd.tensors import Dim, DType, Size, ceil_div
 
 Array = npt.NDArray[Any]

@@ -15,7 +15,7 @@ from onnxsd.ops import Ops, Scope, Target, Tensor
 from onnxsd.ops.graph import Graph
 from onnxsd.ops.operators import OPERATORS, TO_IR, Value
 from onnxsd.ops.portable import Portable
-from onnxsd.ops.vocabulary import Refused
+from onnxsd.ops.terms import Refused
 from onnxsd.tensors import Dim, DType, Shape, Size
 
 # A table may be longer than what is taken of it: its length is held against the checkpoint, not the graph.
@@ -181,7 +181,7 @@ UNARY = RuleCase(
 PIXELS = "one output pixel or picture more, which the op's own check sees"
 ROWS = "rows are independent"
 RULES: Mapping[str, RuleCase] = {
-    **dict.fromkeys(("Add", "Mul", "Sub", "Div", "Less", "Equal"), ELEMENTWISE),
+    **dict.fromkeys(("Add", "Mul", "Sub", "Equal"), ELEMENTWISE),
     **dict.fromkeys(("Sigmoid", "Erf", "Sin", "Cos", "Softmax", "Gelu", "QuickGelu"), UNARY),
     "Cast": RuleCase(
         shapes=((B, S),), attributes={"to": TO_IR[DType.FLOAT16]},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnxsd.ops import Ops, Scope, Tensor
-from onnxsd.ops.vocabulary import Activation
+from onnxsd.ops.terms import Activation
 
 # The transformer's norms: GroupNorm at its entry, LayerNorm inside (diffusers' Transformer2DModel).
 TRANSFORMER_NORM_EPS = 1e-6

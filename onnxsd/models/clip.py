@@ -9,7 +9,7 @@ from typing import Any
 from onnxsd.errors import ConfigurationError
 from onnxsd.models.config import Configuration
 from onnxsd.ops import Ops, Scope, Tensor
-from onnxsd.ops.vocabulary import Activation
+from onnxsd.ops.terms import Activation
 from onnxsd.tensors import Dim, DType
 
 # What transformers 5.23's CLIPTextConfig defaults to, of what the graph depends on. Everything else that

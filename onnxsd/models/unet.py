@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxsd.models.blocks import Norm, Transformer, residual_block, spatial_transformer, timestep_mlp
 from onnxsd.models.unet_config import Stage, UNetConfig
 from onnxsd.ops import Ops, Scope, Tensor
-from onnxsd.ops.vocabulary import Activation
+from onnxsd.ops.terms import Activation
 from onnxsd.tensors import Dim, DType
 
 

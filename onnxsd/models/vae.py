@@ -15,7 +15,7 @@ from typing import Any
 from onnxsd.models.blocks import Norm, residual_block
 from onnxsd.models.config import Configuration
 from onnxsd.ops import Ops, Scope, Tensor
-from onnxsd.ops.vocabulary import SAME
+from onnxsd.ops.terms import SAME
 from onnxsd.tensors import Dim
 
 # Every argument of diffusers 0.42's AutoencoderKL with its default.

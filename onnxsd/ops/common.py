@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from onnxsd.ops.operators import Value, refuse
-from onnxsd.ops.vocabulary import Ops, Scope, Tensor
+from onnxsd.ops.terms import Scope, Tensor
+from onnxsd.ops.vocabulary import Ops
 from onnxsd.tensors import Dim, DType, Shape, ceil_div, shape_text
 
 

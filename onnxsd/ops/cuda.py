@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from onnxsd.ops import common
 from onnxsd.ops.operators import Value
-from onnxsd.ops.vocabulary import Activation, Ops, Padding, Refused, Scope, Source, Tensor
+from onnxsd.ops.terms import Activation, Padding, Refused, Scope, Source, Tensor
+from onnxsd.ops.vocabulary import Ops
 from onnxsd.tensors import Dim, DType, Shape
 
 # BiasSplitGelu is compiled for these widths of its input only (bias_split_gelu.cc).

@@ -101,7 +101,7 @@ def same_dtype(*values: Value | None) -> DType:
     return given[0].dtype
 
 
-@operator("Add", "Mul", "Sub", "Div", "Less")
+@operator("Add", "Mul", "Sub")
 def elementwise(operands: Operands, attributes: Attributes) -> Outputs:
     left, right = operand(operands, 0), operand(operands, 1)
     shape = broadcast(left.shape, right.shape)

@@ -6,7 +6,8 @@ import numpy as np
 
 from onnxsd.ops import common
 from onnxsd.ops.operators import Value
-from onnxsd.ops.vocabulary import Activation, Ops, Padding, Scope, Tensor
+from onnxsd.ops.terms import Activation, Padding, Scope, Tensor
+from onnxsd.ops.vocabulary import Ops
 from onnxsd.tensors import Dim, Shape
 
 

@@ -7,75 +7,18 @@ its operands' shapes before it lowers them, and the lowering's result after.
 
 from __future__ import annotations
 
-import enum
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from onnxsd.errors import ShapeError
 from onnxsd.ops.graph import AuthoredGraph, Graph
 from onnxsd.ops.operators import TO_IR, Value
+from onnxsd.ops.terms import SAME, Activation, Lowering, Padding, Refused, Scope, Source, Tensor
 from onnxsd.tensors import Dim, DType, Shape, ceil_div, product, shape_text
 from onnxsd.weights.recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """A place in the checkpoint: `at / "norm1"` is the child, `str(at / "weight")` a tensor's name."""
-
-    path: str = ""
-
-    def __truediv__(self, child: str | int) -> Scope:
-        return Scope(f"{self.path}.{child}" if self.path else str(child))
-
-    def __str__(self) -> str:
-        return self.path
-
-
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Tensor:
-    """A value in a model definition: its logical shape, and whether it is a feature map.
-
-    A spatial tensor's shape is (batch, channels, height, width) in every target.
-    """
-
-    shape: Shape
-    dtype: DType
-    spatial: bool = False
-
-    def __str__(self) -> str:
-        return shape_text(self.shape)
-
-
-class Activation(enum.Enum):
-    """Activation functions, by the names that config.json files use."""
-
-    SILU = "silu"
-    GELU = "gelu"
-    QUICK_GELU = "quick_gelu"
-
-
-class Deferred(Protocol):
-    """A value that is not emitted yet, so that its consumer may absorb what is left to do."""
-
-    def settle(self) -> Value:
-        """Emit what is left to do and return the value."""
-
-
-Source: TypeAlias = Value | Deferred
-
-
-class Refused(Exception):  # noqa: N818 - not an error: the next lowering is tried
-    """A lowering's word that its kernel cannot take these operands, with the reason."""
-
-
-Lowering: TypeAlias = Callable[..., Source]
-# Padding of a convolution: top, left, bottom, right.
-Padding: TypeAlias = "tuple[int, int, int, int]"
-SAME: Padding = (1, 1, 1, 1)
 
 
 class Ops:
