@@ -121,7 +121,7 @@ def _reference_epsilons(subject: Subject) -> dict[str, float]:
 
 
 def _place_of(norm: ir.Node) -> str:
-    """Where a norm's weights lie; one that does not scale (InstanceNormalization) is named after its place."""
+    """Where a norm has its weights; one that has none (InstanceNormalization) is named after its place."""
     names = [value.name or "" for value in norm.inputs if value is not None]
     weights = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
     return weights[0] if weights else (norm.name or "").rpartition("/")[0]
