@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
@@ -26,6 +30,28 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 def run(*arguments: str | Path) -> Result:
     """What `onnxsd` with these arguments prints and exits with."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="onnxsd")
+
+
+@contextmanager
+def locked_folder(beside: Path) -> Iterator[tuple[Path, Path]]:
+    """A copy of the folder `beside`, and an empty folder without write permission.
+
+    Root may write everywhere: whoever is root is nobody inside. What will be imported has to be by then.
+    """
+    if not hasattr(os, "geteuid"):
+        pytest.skip("permissions are not in a folder's mode here")
+    me = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        copy, folder = Path(name) / "copy", Path(name) / "locked"
+        shutil.copytree(beside, copy)
+        folder.mkdir(mode=0o555)
+        if me == 0:
+            os.seteuid(65_534)
+        try:
+            yield copy, folder
+        finally:
+            os.seteuid(me)
 
 
 def change_json(path: Path, **values: Any) -> None:

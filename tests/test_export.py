@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from checkpoints import SDXL, UNET, Workshop, change_json, change_tensors, run
+from checkpoints import SDXL, UNET, Workshop, change_json, change_tensors, locked_folder, run
 from safetensors.numpy import load_file, save_file
 
 from onnxsd.artifact.folder import Folder, files_of, hash_of, open_folder
@@ -617,31 +616,14 @@ def test_a_limit_on_the_size_of_a_file_leaves_nothing(workshop: Workshop, tmp_pa
     assert names_in(tmp_path) == []
 
 
-@pytest.fixture
-def locked(workshop: Workshop) -> Iterator[tuple[Path, Path]]:
-    """A checkpoint, and a folder without write permission; whoever is root is nobody meanwhile."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("permissions are not in a folder's mode here")
-    workshop.export()  # so that all that is imported on the way has been imported by someone who may read it
-    me = os.geteuid()
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        source = workshop.copy(Path(name) / "source")
-        folder = Path(name) / "locked"
-        folder.mkdir(mode=0o555)
-        if me == 0:
-            os.seteuid(65_534)
-        yield source, folder
-        os.seteuid(me)
+def test_a_folder_that_may_not_be_written(workshop: Workshop) -> None:
+    workshop.export()  # which imports all that is needed on the way
+    with locked_folder(beside=workshop.checkpoint()) as (source, folder):
+        result = run("export", source, folder / "out", *QUICK)
 
-
-def test_a_folder_that_may_not_be_written(locked: tuple[Path, Path]) -> None:
-    source, folder = locked
-    result = run("export", source, folder / "out", *QUICK)
-
-    assert result.exit_code == 6
-    assert f"cannot write {folder / 'out'}: Permission denied" in result.stderr
-    assert names_in(folder) == []
+        assert result.exit_code == 6
+        assert f"cannot write {folder / 'out'}: Permission denied" in result.stderr
+        assert names_in(folder) == []
 
 
 def test_a_file_where_the_folder_should_be(workshop: Workshop, tmp_path: Path) -> None:

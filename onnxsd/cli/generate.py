@@ -97,5 +97,6 @@ def command(
     )
     destination = making.destination(output, image_format)
     pipeline = making.load(model, provider=provider, device=device, cuda_graph=not no_cuda_graph)
+    destination.prepare()
     made = making.make(pipeline, request, destination, with_grid=with_grid)
     making.tell(made, as_json=as_json)

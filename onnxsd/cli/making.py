@@ -55,10 +55,8 @@ class Made:
 
 
 def destination(output: str | None, image_format: str | None) -> OutputPlan:
-    """Where images go, refused now if nothing can be written there."""
-    plan = plan_output(output, None if image_format is None else ImageFormat(image_format))
-    plan.prepare()
-    return plan
+    """Where images go; `prepare` it once there is a model to make them."""
+    return plan_output(output, None if image_format is None else ImageFormat(image_format))
 
 
 def load(model: Path | None, *, provider: str, device: int, cuda_graph: bool) -> Pipeline:
