@@ -62,6 +62,11 @@ class Graph:
         """Name the nodes that follow after the part of the model that they belong to."""
         self._scope = scope
 
+    @property
+    def scope(self) -> str:
+        """The part of the model that nodes are named after now."""
+        return self._scope
+
     def input(self, name: str, dtype: DType, shape: Shape) -> Value:
         """A new input of the graph."""
         value = self._value(name, dtype, shape)

@@ -286,7 +286,10 @@ class Ops:
         """The emitted value of `x`; what was deferred is emitted now."""
         source = self._sources[x]
         if not isinstance(source, Value):
+            scope = self.graph.scope
             source = source.settle()
+            # What settled it was named after its own place; what asked for it goes on in another.
+            self.graph.within(scope)
             self.settled(x, source)
         return source
 
