@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import Any
 
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsd.artifact.folder import Folder
@@ -15,32 +14,30 @@ from onnxsd.session import Choice, Provider, Session, SessionSettings
 from onnxsd.verify.bodies import with_reference_bodies
 
 
-@contextmanager
-def exported_session(folder: Folder, name: str, choice: Choice) -> Iterator[Session]:
+def exported_session(folder: Folder, name: str, choice: Choice) -> Session:
     """A component's own file on the chosen provider; on a CPU the cuda target's operators get bodies."""
-    on_cuda = choice.provider is Provider.CUDA
     path = folder.path / folder.manifest.component(name).model.path
-    with _runs_here(path, needs_bodies=folder.target is Target.CUDA and not on_cuda) as model:
-        yield Session.create(
-            model,
-            provider=choice.provider,
-            device_id=choice.device_id,
-            options=SessionSettings(cpu_nodes=on_cuda),
-            label=name,
-        )
+    if folder.target is Target.CUDA and choice.provider is not Provider.CUDA:
+        return _with_bodies(path, choice, label=name)
+    return Session.create(
+        path,
+        provider=choice.provider,
+        device_id=choice.device_id,
+        options=SessionSettings(cpu_nodes=choice.provider is Provider.CUDA),
+        label=name,
+    )
 
 
-@contextmanager
-def _runs_here(path: Path, *, needs_bodies: bool) -> Iterator[Path]:
-    """The model, or where its operators have no kernel on this machine, a copy in which they have bodies."""
-    if not needs_bodies:
-        yield path
-        return
-    # In the same folder, where the data file is.
-    with NamedTemporaryFile(suffix=".onnx", prefix="check-", dir=path.parent, delete=False) as copy:
-        pass
-    try:
-        ir.save(with_reference_bodies(ir.load(path)), copy.name)
-        yield Path(copy.name)
-    finally:
-        Path(copy.name).unlink()
+def _with_bodies(path: Path, choice: Choice, *, label: str) -> Session:
+    """A file whose operators have no kernel here, with bodies for them; its weights from where it says.
+
+    Nothing is written, for the folder may belong to another user.
+    """
+    model = ir.load(path)
+    weights: dict[str, npt.NDArray[Any]] = {
+        name: value.const_value.numpy()
+        for name, value in model.graph.initializers.items()
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
+    content = bytes(ir.to_proto(with_reference_bodies(model)).SerializeToString())
+    return Session.create(content, provider=choice.provider, external=weights, label=label)

@@ -116,8 +116,8 @@ def _compared(folder: Folder, name: str, checkpoint: Checkpoint, choice: Choice)
     runs = tuple(random_inputs(graph, case, seed) for seed, case in enumerate(sizes))
     expected = torch_models.outputs(checkpoint, name, runs)
     try:
-        with exported_session(folder, name, choice) as session:
-            worst = _worst([session.run(feeds) for feeds in runs], expected, sizes)
+        session = exported_session(folder, name, choice)
+        worst = _worst([session.run(feeds) for feeds in runs], expected, sizes)
         bound, note = BOUNDS[folder.manifest.precision], ""
         if worst.error > bound and folder.manifest.precision is DType.FLOAT16:
             own = _own_rounding(checkpoint, name, runs, expected, sizes)

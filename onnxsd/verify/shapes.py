@@ -91,8 +91,7 @@ def _cpu_bytes(graph: AuthoredGraph) -> int:
 
 
 def _run_file(folder: Folder, name: str, blueprint: Blueprint, graph: AuthoredGraph, choice: Choice) -> str:
-    with exported_session(folder, name, choice) as session:
-        return _run_cases(session, blueprint, graph)
+    return _run_cases(exported_session(folder, name, choice), blueprint, graph)
 
 
 def _run_twin(blueprint: Blueprint, folder: Folder, choice: Choice) -> str:
