@@ -143,6 +143,21 @@ def test_nan_in_the_weights_is_found(folder: Path) -> None:
     assert "out_sample holds NaN or infinity at" in failed["unet", "runs"]
 
 
+def test_an_overflow_of_fp16_is_found_on_a_cpu(folder: Path) -> None:
+    """The CPU would compute an fp16 graph in float32 throughout, where these weights overflow nothing."""
+    record = open_folder(folder).manifest.component("vae_decoder")
+    entry = next(entry for entry in record.initializers if entry.recipe.name == "decoder.conv_in.weight")
+    data = np.memmap(folder / record.data.path, np.float16, "r+", entry.offset, (entry.recipe.elements,))
+    data *= np.float16(20_000)
+    assert np.isfinite(data).all()
+    data.flush()
+
+    told = json.loads(run("verify", folder, "--json").stdout)
+
+    failed = {(check["check"], check["component"]) for check in told["checks"] if not check["passed"]}
+    assert failed == {("hash", "vae_decoder"), ("runs", "vae_decoder")}
+
+
 def test_a_graph_that_was_changed_is_found(folder: Path, workshop: Workshop) -> None:
     """Files of another model, all of them whole: the graph is not the one that its configuration asks for."""
     other = workshop.export("sd-2.1", precision=DType.FLOAT16)

@@ -1,4 +1,4 @@
-"""The exported file of a component as a session, made to run where this machine has no kernels for it."""
+"""The exported file of a component as a session, made to mean the same where this machine has no kernels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ import onnx_ir as ir
 from onnxsd.artifact.folder import Folder
 from onnxsd.ops import Target
 from onnxsd.session import Choice, Provider, Session, SessionSettings
+from onnxsd.tensors import DType
 from onnxsd.verify.bodies import with_reference_bodies
 
 
+def needs_bodies(folder: Folder, choice: Choice) -> bool:
+    """Whether the folder's graphs mean what they mean on a GPU only with bodies for their operators.
+
+    A CPU has no kernels for the cuda target's, and it computes fp16 graphs in float32 without rounding
+    between nodes, so that an overflow would go unseen.
+    """
+    half = folder.manifest.precision is DType.FLOAT16
+    return choice.provider is Provider.CPU and (folder.target is Target.CUDA or half)
+
+
 def exported_session(folder: Folder, name: str, choice: Choice) -> Session:
-    """A component's own file on the chosen provider; on a CPU the cuda target's operators get bodies."""
+    """A component's own file on the chosen provider, with bodies for its operators where they are needed."""
     path = folder.path / folder.manifest.component(name).model.path
-    if folder.target is Target.CUDA and choice.provider is not Provider.CUDA:
+    if needs_bodies(folder, choice):
         return _with_bodies(path, choice, label=name)
     return Session.create(
         path,
@@ -29,7 +40,7 @@ def exported_session(folder: Folder, name: str, choice: Choice) -> Session:
 
 
 def _with_bodies(path: Path, choice: Choice, *, label: str) -> Session:
-    """A file whose operators have no kernel here, with bodies for them; its weights from where it says.
+    """A file with bodies for its operators; its weights from where it says.
 
     Nothing is written, for the folder may belong to another user.
     """

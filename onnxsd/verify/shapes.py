@@ -15,13 +15,12 @@ from onnxsd.artifact.manifest import CheckRecord
 from onnxsd.errors import OnnxsdError, VerificationError
 from onnxsd.models.components import Blueprint
 from onnxsd.models.twin import narrow
-from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.session import Choice, Provider, Session
 from onnxsd.tensors import evaluate
 from onnxsd.verify.bodies import with_reference_bodies
 from onnxsd.verify.cases import cases
-from onnxsd.verify.exported import exported_session
+from onnxsd.verify.exported import exported_session, needs_bodies
 from onnxsd.verify.runnable import random_arrays, random_inputs, session_of
 
 EXPORTED = "exported file"
@@ -98,7 +97,7 @@ def _run_twin(blueprint: Blueprint, folder: Folder, choice: Choice) -> str:
     """The same configuration with narrow layers and random weights: every node, none of the weights."""
     twin = dataclasses.replace(blueprint, config=narrow(blueprint.config, depth=None))
     graph = twin.author(folder.target, folder.manifest.precision)
-    if folder.target is Target.CUDA and choice.provider is not Provider.CUDA:
+    if needs_bodies(folder, choice):
         graph = dataclasses.replace(graph, model=with_reference_bodies(graph.model))
     session = session_of(
         graph, random_arrays(graph.recipes), provider=choice.provider, label=f"twin of {twin.component.name}"
