@@ -14,7 +14,8 @@ import click
 from onnxsd.cli.folder_text import print_object
 from onnxsd.cli.progress import StepProgress, step_progress
 from onnxsd.cli.state import model_folder
-from onnxsd.engine.pipeline import RANDOM_SEED_BITS, Pipeline, PipelineOutput
+from onnxsd.engine.pipeline import Pipeline, PipelineOutput
+from onnxsd.engine.request import RANDOM_SEED_BITS
 from onnxsd.imaging.carrier import ImageFormat
 from onnxsd.imaging.grid import grid
 from onnxsd.imaging.metadata import GenerationRecord, format_parameters

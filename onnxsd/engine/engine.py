@@ -13,7 +13,7 @@ from onnxsd.artifact.data_file import initializers
 from onnxsd.artifact.folder import Folder
 from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.engine.bound import Bound
-from onnxsd.errors import UsageError, VerificationError
+from onnxsd.errors import VerificationError
 from onnxsd.ops import Target
 from onnxsd.session import (
     Choice,
@@ -110,15 +110,6 @@ class Engine:
             recipe.name: array for recipe, array in initializers(self.folder.path, record, graph.recipes)
         }
         return Session.create(to_bytes(graph), provider=Provider.CPU, external=widened, label=key.component)
-
-
-def require_size(name: str, pixels: int, factor: int) -> None:
-    """Refuse a width or height that does not divide into latents."""
-    if pixels < factor or pixels % factor:
-        below = max(factor, pixels // factor * factor)
-        raise UsageError(
-            f"{name} {pixels} is not a multiple of {factor}", hint=f"use {below} or {below + factor}"
-        )
 
 
 def require_finite(array: npt.NDArray[Any], component: str) -> None:

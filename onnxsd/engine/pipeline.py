@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +14,19 @@ import numpy.typing as npt
 from onnxsd.artifact.folder import Folder, open_folder
 from onnxsd.engine.conditions import Conditions, TextEncoding
 from onnxsd.engine.denoise import Denoising, denoise
-from onnxsd.engine.engine import Engine, require_finite, require_size
+from onnxsd.engine.engine import Engine, require_finite
 from onnxsd.engine.noise import TorchNoise
+from onnxsd.engine.request import Request, Settings, decide
 from onnxsd.errors import ConfigurationError, UsageError
 from onnxsd.imaging.pixels import to_images
 from onnxsd.models.families import FAMILIES, Family, family_of
-from onnxsd.samplers import Sampler, Table, find, parse, table_for
+from onnxsd.samplers import Table, parse, table_for
 from onnxsd.session import resolve
 
 Array = npt.NDArray[Any]
 OUTPUT_TYPES = ("pil", "np", "latent")
-# Seeds of this size can be read aloud and typed.
-RANDOM_SEED_BITS = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How images are made, with everything that was left open decided."""
-
-    height: int
-    width: int
-    num_inference_steps: int
-    guidance_scale: float
-    sampler: Sampler
-    noise_schedule: str | None
-    seeds: tuple[int, ...]
-
-    @property
-    def schedule_title(self) -> str | None:
-        """The noise schedule that was asked for, as A1111 writes it; None for the checkpoint's own."""
-        named = self.sampler.noise_schedule.value if self.sampler.noise_schedule else self.noise_schedule
-        return None if named is None else named.capitalize()
-
-    @property
-    def guided(self) -> bool:
-        """Whether the denoiser is called for the negative prompt too."""
-        return self.guidance_scale > 1.0
+# What the loop feeds; a denoiser with other inputs (LCM's `timestep_cond`) needs something it does not have.
+DENOISER_INPUTS = {"sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +111,19 @@ class Pipeline:
             raise UsageError(f"output_type {output_type!r}: it is one of {', '.join(OUTPUT_TYPES)}")
         if not isinstance(prompt, str):
             raise UsageError(f"the prompt is a {type(prompt).__name__}, not a text")
-        if self.family.needs is not None:
-            raise UsageError(
-                f"{self.engine.folder.path} is {self.family.title}, which needs {self.family.needs}",
-                hint="this version makes images from a prompt alone: export a base model",
-            )
-        settings = self._settings(
-            height, width, num_inference_steps, guidance_scale, num_images_per_prompt, seed, sampler,
-            noise_schedule, latents,
-        )  # fmt: skip
+        self._require_prompt_alone()
+        request = Request(
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_images=num_images_per_prompt,
+            seed=seed,
+            sampler=sampler or parse(self._scheduler).scheduler_class,
+            noise_schedule=noise_schedule,
+            latents=latents,
+        )
+        settings = decide(request, self.engine.folder.manifest.latent, self._family_defaults())
         clock = _Clock()
         table = self._table(settings)
         conditional, unconditional = self._conditions(prompt, negative_prompt, settings)
@@ -161,54 +141,26 @@ class Pipeline:
             warnings=self._warnings(prompt, negative_prompt),
         )
 
-    def _settings(
-        self,
-        height: int | None,
-        width: int | None,
-        steps: int | None,
-        guidance_scale: float | None,
-        count: int,
-        seed: int | Sequence[int] | None,
-        sampler: str | None,
-        noise_schedule: str | None,
-        latents: Array | None,
-    ) -> Settings:
-        factor = self.engine.folder.manifest.latent.factor
-        if latents is not None:
-            count = self._check_latents(latents, height, width)
-            height, width = latents.shape[2] * factor, latents.shape[3] * factor
-        native = self._native_size()
-        chosen_height, chosen_width = height or native, width or native
-        require_size("height", chosen_height, factor)
-        require_size("width", chosen_width, factor)
-        if count < 1:
-            raise UsageError(f"{count} images were asked for; at least 1 is needed")
-        return Settings(
-            height=chosen_height,
-            width=chosen_width,
-            num_inference_steps=self.family.steps if steps is None else steps,
-            guidance_scale=self.family.guidance_scale if guidance_scale is None else guidance_scale,
-            sampler=find(sampler or parse(self._scheduler).scheduler_class),
-            noise_schedule=noise_schedule,
-            seeds=_seeds(seed, count),
-        )
-
-    def _check_latents(self, latents: Array, height: int | None, width: int | None) -> int:
-        latent = self.engine.folder.manifest.latent
-        if latents.ndim != 4 or latents.shape[1] != latent.channels:
+    def _require_prompt_alone(self) -> None:
+        """Refuse models that need more than a prompt, which this version has no way to give."""
+        needs = self.family.needs
+        manifest = self.engine.folder.manifest
+        inputs = {tensor.name for tensor in manifest.component(manifest.latent.denoiser).inputs}
+        if unknown := sorted(inputs - DENOISER_INPUTS):
+            needs = f"{', '.join(unknown)} for its denoiser"
+        if needs is not None:
             raise UsageError(
-                f"latents have shape {list(latents.shape)}; (images, {latent.channels},"
-                f" height/{latent.factor}, width/{latent.factor}) is needed"
+                f"{self.engine.folder.path} is {self.family.title}, which needs {needs}",
+                hint="this version makes images from a prompt alone: export a base model",
             )
-        found = (latents.shape[2] * latent.factor, latents.shape[3] * latent.factor)
-        if height not in (None, found[0]) or width not in (None, found[1]):
-            raise UsageError(f"latents are of {found[1]}×{found[0]} pixels, asked for {width}×{height}")
-        return int(latents.shape[0])
 
-    def _native_size(self) -> int:
+    def _family_defaults(self) -> Family:
+        """The family with the size that this very denoiser was trained for."""
         latent = self.engine.folder.manifest.latent
         sample = self.engine.folder.blueprint(latent.denoiser).config.get("sample_size")
-        return sample * latent.factor if isinstance(sample, int) else self.family.native_size
+        if not isinstance(sample, int):
+            return self.family
+        return replace(self.family, native_size=sample * latent.factor)
 
     def _table(self, settings: Settings) -> Table:
         config = parse(self._scheduler, settings.sampler.scheduler_class)
@@ -299,16 +251,6 @@ def _family(folder: Folder, scheduler: dict[str, Any]) -> Family:
             f"{folder.path} is a {folder.manifest.pipeline}", hint=f"known are {', '.join(FAMILIES)}"
         )
     return family
-
-
-def _seeds(seed: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    if seed is None:
-        seed = secrets.randbits(RANDOM_SEED_BITS)
-    if isinstance(seed, int):
-        return tuple(range(seed, seed + count))
-    if len(seed) != count:
-        raise UsageError(f"{len(seed)} seeds for {count} images")
-    return tuple(seed)
 
 
 def _unit_range(sample: Array) -> Array:
