@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsd.artifact.folder import Folder
+from onnxsd.errors import VerificationError
 from onnxsd.ops import Target
 from onnxsd.session import Choice, Provider, Session, SessionSettings
 from onnxsd.tensors import DType
@@ -46,9 +47,19 @@ def _with_bodies(path: Path, choice: Choice, *, label: str) -> Session:
     """
     model = ir.load(path)
     weights: dict[str, npt.NDArray[Any]] = {
-        name: value.const_value.numpy()
+        name: _read(value.const_value, path)
         for name, value in model.graph.initializers.items()
         if isinstance(value.const_value, ir.ExternalTensor)
     }
     content = bytes(ir.to_proto(with_reference_bodies(model)).SerializeToString())
     return Session.create(content, provider=choice.provider, external=weights, label=label)
+
+
+def _read(weight: ir.ExternalTensor, path: Path) -> npt.NDArray[Any]:
+    """A weight's numbers, a view of the data file."""
+    try:
+        return weight.numpy()
+    except ValueError as error:
+        raise VerificationError(
+            f"{path}: weight {weight.name} is not all in {weight.location}: {error}", hint="export again"
+        ) from error
