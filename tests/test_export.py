@@ -321,6 +321,18 @@ def test_weights_that_do_not_fit(case: str, target: str, workshop: Workshop, tmp
     assert names_in(tmp_path) == ["source"]
 
 
+def test_nan_in_a_vae_that_has_to_be_calibrated(workshop: Workshop, tmp_path: Path) -> None:
+    source = workshop.copy(tmp_path / "source")
+    assert json.loads((source / "vae" / "config.json").read_text(encoding="utf-8"))["force_upcast"]
+    change_tensors(source / VAE, lambda tensors: poison(tensors, "decoder.conv_in.bias", np.nan))
+
+    result = run("export", source, tmp_path / "out", *QUICK)
+
+    assert result.exit_code == 3
+    assert "error: vae_decoder: decoder.conv_in.bias holds NaN or infinity" in result.stderr
+    assert names_in(tmp_path) == ["source"]
+
+
 def damage(path: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
     return lambda source: change(source / path)
 

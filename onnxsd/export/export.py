@@ -23,7 +23,7 @@ from onnxsd.artifact.manifest import (
     TensorRecord,
 )
 from onnxsd.artifact.onnx_file import DATA_NAME, MODEL_NAME, write_model
-from onnxsd.errors import VerificationError, WeightsError
+from onnxsd.errors import VerificationError
 from onnxsd.export import plan as plans
 from onnxsd.export.placing import check_replaceable, new_folder
 from onnxsd.export.plan import ExportPlan, Part
@@ -108,11 +108,8 @@ def _write(part: Part, root: Path, report: Reporter) -> ComponentRecord:
     report.stage(f"writing {part.name}")
     folder = root / part.name
     folder.mkdir()
-    try:
-        with part.open_weights() as source:
-            data = stream.write(folder / DATA_NAME, part.graph.recipes, source, progress=report.wrote)
-    except WeightsError as error:
-        raise WeightsError(f"{part.name}: {error.message}", hint=error.hint) from error
+    with part.open_weights() as source:
+        data = stream.write(folder / DATA_NAME, part.graph.recipes, source, progress=report.wrote)
     write_model(part.graph, data.offsets, folder / MODEL_NAME)
     _write_config(part, folder / "config.json")
     return _record(part, data, root)

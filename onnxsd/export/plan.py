@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onnxsd.artifact.manifest import LatentRecord
-from onnxsd.errors import BadInputError, VerificationError
+from onnxsd.errors import BadInputError, VerificationError, WeightsError
 from onnxsd.export.source import Source
 from onnxsd.models import unet_config, vae
 from onnxsd.models.components import COMPONENTS, Blueprint
@@ -41,10 +42,15 @@ class Part:
         """The component's name."""
         return self.blueprint.component.name
 
-    def open_weights(self) -> WeightSource:
-        """The component's tensors."""
+    @contextlib.contextmanager
+    def open_weights(self) -> Iterator[WeightSource]:
+        """The component's tensors; an error about one of them names the component."""
         component = self.blueprint.component
-        return WeightSource(self.weights, rename=component.rename, owns=component.owns)
+        try:
+            with WeightSource(self.weights, rename=component.rename, owns=component.owns) as source:
+                yield source
+        except WeightsError as error:
+            raise WeightsError(f"{self.name}: {error.message}", hint=error.hint) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
