@@ -21,8 +21,8 @@ from onnxsd.verify.torch_models import Checkpoint, load, quiet
 Array = npt.NDArray[Any]
 PIPELINE = "pipeline"
 # 40 dB is 1 % of the pixels' range, root mean square: the same picture to every eye. In fp16 each step's
-# rounding is carried on and amplified by guidance: narrow twins gave 58 to 67 dB on an H200, where float32 gave
-# 123 and more; trained models, whose guidance changes more, get room for a part of that.
+# rounding is carried on and amplified by guidance: narrow twins gave 58 to 67 dB on an H200, where float32
+# gave 123 and more; trained models, whose guidance changes more, get room for a part of that.
 BOUNDS_DB: Mapping[DType, float] = {DType.FLOAT32: 40.0, DType.FLOAT16: 35.0}
 # Small, oblong, and no multiple of what the denoiser halves three times: every path of the sizes is taken.
 LATENT_HEIGHT, LATENT_WIDTH = 16, 13
