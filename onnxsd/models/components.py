@@ -98,25 +98,22 @@ def _rename_text_encoder(tensor: str) -> str:
 # transformers before 4.31 saved the positions 0…76 as a tensor.
 _POSITION_IDS = ("embeddings.position_ids",)
 
+# SDXL has two text encoders, which differ in their configurations only.
+_TEXT_ENCODERS = tuple(
+    Component(
+        name=name,
+        source=name,
+        weights_name="model",
+        author=_text_encoder,
+        symbols=("batch", "sequence"),
+        ignored=_POSITION_IDS,
+        rename=_rename_text_encoder,
+    )
+    for name in ("text_encoder", "text_encoder_2")
+)
+
 COMPONENTS: tuple[Component, ...] = (
-    Component(
-        name="text_encoder",
-        source="text_encoder",
-        weights_name="model",
-        author=_text_encoder,
-        symbols=("batch", "sequence"),
-        ignored=_POSITION_IDS,
-        rename=_rename_text_encoder,
-    ),
-    Component(
-        name="text_encoder_2",
-        source="text_encoder_2",
-        weights_name="model",
-        author=_text_encoder,
-        symbols=("batch", "sequence"),
-        ignored=_POSITION_IDS,
-        rename=_rename_text_encoder,
-    ),
+    *_TEXT_ENCODERS,
     Component(
         name="unet",
         source="unet",

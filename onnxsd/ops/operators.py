@@ -138,31 +138,30 @@ def matmul(operands: Operands, attributes: Attributes) -> Outputs:
 
 @operator("Conv")
 def conv(operands: Operands, attributes: Attributes) -> Outputs:
-    x, weight = operand(operands, 0), operand(operands, 1)
-    bias = operands[2] if len(operands) > 2 else None
-    batch, channels, height, width = x.shape
-    out, taken, kernel_h, kernel_w = weight.shape
-    if taken != channels:
-        raise refuse("the convolution's weight takes other channels", x, weight)
-    require_shape(bias, (out,), "the convolution's bias")
-    sizes = _convolved((height, width), (kernel_h, kernel_w), attributes)
-    return (((batch, out, *sizes), same_dtype(x, weight, bias)),)
+    batch, channels, height, width = operand(operands, 0).shape
+    out, taken, *kernel = operand(operands, 1).shape
+    dtype = _check_convolution(operands, channels, taken, out)
+    return (((batch, out, *_convolved((height, width), tuple(kernel), attributes)), dtype),)
 
 
 @operator("NhwcConv", domain=MICROSOFT)
 def nhwc_conv(operands: Operands, attributes: Attributes) -> Outputs:
-    x, weight = operand(operands, 0), operand(operands, 1)
-    bias = operands[2] if len(operands) > 2 else None
-    batch, height, width, channels = x.shape
-    out, kernel_h, kernel_w, taken = weight.shape
+    batch, height, width, channels = operand(operands, 0).shape
+    out, *kernel, taken = operand(operands, 1).shape
+    dtype = _check_convolution(operands, channels, taken, out)
+    return (((batch, *_convolved((height, width), tuple(kernel), attributes), out), dtype),)
+
+
+def _check_convolution(operands: Operands, channels: Dim, taken: Dim, out: Dim) -> DType:
+    """Refuse a weight for other channels and a bias of another length; the type of all three."""
     if taken != channels:
-        raise refuse("the convolution's weight takes other channels", x, weight)
-    require_shape(bias, (out,), "the convolution's bias")
-    sizes = _convolved((height, width), (kernel_h, kernel_w), attributes)
-    return (((batch, *sizes, out), same_dtype(x, weight, bias)),)
+        raise refuse("the convolution's weight takes other channels", *operands[:2])
+    for bias in operands[2:]:
+        require_shape(bias, (out,), "the convolution's bias")
+    return same_dtype(*operands)
 
 
-def _convolved(sizes: tuple[Dim, Dim], kernel: tuple[Dim, Dim], attributes: Attributes) -> tuple[Dim, Dim]:
+def _convolved(sizes: tuple[Dim, Dim], kernel: Shape, attributes: Attributes) -> tuple[Dim, Dim]:
     """⌊(size + pads − kernel) / stride⌋ + 1 of height and width, written as a ceiling division."""
     top, left, bottom, right = attributes["pads"]
     stride_h, stride_w = attributes["strides"]
