@@ -271,6 +271,18 @@ def test_another_vae_takes_the_place_of_the_checkpoints(workshop: Workshop, tmp_
         assert f"with the VAE of {vae}" in run("info", out).stdout
 
 
+def test_a_vae_whose_folder_holds_other_weights_too(workshop: Workshop, tmp_path: Path) -> None:
+    other = workshop.copy(tmp_path / "other") / "vae"
+    save_file({"encoder.down.0.block.0.conv1.weight": np.zeros(3)}, other / "sdxl_vae.safetensors")
+    shutil.copy(other / Path(VAE).name, other / "diffusion_pytorch_model.fp16.safetensors")
+
+    result = run("export", workshop.checkpoint(), tmp_path / "out", *QUICK, "--vae", other)
+
+    assert result.exit_code == 0, result.stderr
+    plain = workshop.export(precision=DType.FLOAT16)
+    assert data_of(tmp_path / "out", "vae_decoder") == data_of(plain, "vae_decoder")
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
 def test_a_vae_that_is_none(make: Callable[[Path], None], workshop: Workshop, tmp_path: Path) -> None:
     make(tmp_path / "vae")
@@ -526,6 +538,17 @@ def test_force_replaces_nothing_else(workshop: Workshop, tmp_path: Path) -> None
     assert result.exit_code == 2
     assert "is not replaced: " in result.stderr
     assert names_in(tmp_path) == ["out"]
+
+
+def test_force_never_replaces_a_checkpoint(workshop: Workshop, tmp_path: Path) -> None:
+    source = workshop.copy(tmp_path / "source")
+    before = hashes(source)
+
+    result = run("export", source, source, *QUICK, "--force")
+
+    assert result.exit_code == 2
+    assert "is not replaced: it has no onnxsd.json" in result.stderr
+    assert hashes(source) == before
 
 
 @pytest.fixture

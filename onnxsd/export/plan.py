@@ -11,6 +11,7 @@ from typing import Any
 
 from onnxsd.artifact.manifest import LatentRecord
 from onnxsd.errors import BadInputError, VerificationError, WeightsError
+from onnxsd.export.selection import WEIGHT_STEMS
 from onnxsd.export.source import Source
 from onnxsd.models import unet_config, vae
 from onnxsd.models.components import COMPONENTS, Blueprint
@@ -133,13 +134,16 @@ def _blueprints(
 def other_vae(path: Path) -> tuple[Path, tuple[Path, ...]]:
     """The folder and weights of a VAE that was asked for in place of the checkpoint's own."""
     folder = path / "vae" if (path / "vae").is_dir() else path
-    weights = tuple(sorted(folder.glob("*.safetensors")))
-    plain = tuple(file for file in weights if ".fp16." not in file.name) or weights
-    if not (folder / "config.json").is_file() or not plain:
+    # Published VAEs often hold their weights once more under older names, as sdxl_vae.safetensors.
+    stem = WEIGHT_STEMS["vae"]
+    found = (tuple(sorted(folder.glob(f"{stem}{end}.safetensors"))) for end in ("", "-*-of-*", ".*"))
+    weights = next(filter(None, found), ())
+    if not (folder / "config.json").is_file() or not weights:
         raise BadInputError(
-            f"{path} is not a VAE in diffusers' layout", hint="it needs config.json and a .safetensors file"
+            f"{path} is not a VAE in diffusers' layout",
+            hint=f"it needs config.json and {stem}.safetensors",
         )
-    return folder, plain
+    return folder, weights
 
 
 def _part(
