@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,22 @@ OTHER_UNSUPPORTED: tuple[tuple[str, str, Any], ...] = (
     ("unet", "block_out_channels", [320, 640, 0, 1280]),
     ("unet", "layers_per_block", [2, 2]),
     ("unet", "attention_head_dim", [7, 7, 7, 7]),
+    ("unet", "attention_head_dim", [0, 8, 8, 8]),
+    ("unet", "attention_head_dim", [None, 8, 8, 8]),
     ("unet", "transformer_layers_per_block", [1, 1, [1, 2, 3], 1]),
+    ("unet", "transformer_layers_per_block", [None, 1, 1, 1]),
+    ("unet", "down_block_types", [["DownBlock2D"]] * 4),
+    ("unet", "norm_eps", "1e-5"),
+    ("unet", "freq_shift", None),
+    ("vae", "scaling_factor", None),
+    ("vae", "scaling_factor", math.nan),
     ("vae", "down_block_types", ["DownEncoderBlock2D"] * 3 + ["AttnDownEncoderBlock2D"]),
     ("vae", "latent_channels", "4"),
     ("text_encoder", "hidden_act", "relu"),
     ("text_encoder", "model_type", "t5"),
     ("text_encoder", "architectures", ["CLIPModel"]),
+    ("text_encoder", "architectures", [["CLIPTextModel"]]),
+    ("text_encoder", "layer_norm_eps", None),
     ("text_encoder", "eos_token_id", [2, 3]),
     ("text_encoder", "num_attention_heads", 7),
 )

@@ -71,7 +71,7 @@ def parse(content: Mapping[str, Any]) -> ClipTextConfig:
         heads=config.integer("num_attention_heads"),
         max_positions=config.integer("max_position_embeddings"),
         activation=Activation(config.choice("hidden_act", ("quick_gelu", "gelu"))),
-        layer_norm_eps=float(config["layer_norm_eps"]),
+        layer_norm_eps=config.number("layer_norm_eps"),
         eos_token_id=None if eos == LEGACY_EOS else eos,
     )
     if parsed.hidden_size % parsed.heads:
@@ -83,7 +83,7 @@ def _projects(config: Configuration) -> bool:
     architectures = config["architectures"]
     if not isinstance(architectures, (list, tuple)) or len(architectures) != 1:
         raise config.unsupported("architectures", "one class name is needed")
-    if architectures[0] not in ARCHITECTURES:
+    if not isinstance(architectures[0], str) or architectures[0] not in ARCHITECTURES:
         raise config.unsupported("architectures", f"known are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[architectures[0]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ class Configuration:
             raise self.unsupported(key, "a positive integer is needed")
         return int(value)
 
+    def number(self, key: str) -> float:
+        """A finite number."""
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise self.unsupported(key, "a number is needed")
+        return float(value)
+
     def optional_integer(self, key: str) -> int | None:
         """A positive integer, or None."""
         return None if self[key] is None else self.integer(key)
@@ -79,7 +87,7 @@ class Configuration:
         if not isinstance(value, (list, tuple)) or len(value) != count:
             raise self.unsupported(key, f"a list of {count} block types is needed")
         for kind in value:
-            if kind not in known:
+            if not isinstance(kind, str) or kind not in known:
                 raise self.unsupported(key, f"known are {', '.join(known)}")
         return tuple(known[kind] for kind in value)
 

@@ -168,12 +168,12 @@ def parse(content: Mapping[str, Any], *, time_ids: int = 6) -> UNetConfig:
         mid=_mid(config, down[-1]),
         up=_up(config, down),
         norm_num_groups=config.integer("norm_num_groups"),
-        norm_eps=float(config["norm_eps"]),
+        norm_eps=config.number("norm_eps"),
         cross_attention_dim=_cross_attention_dim(config),
         use_linear_projection=bool(config["use_linear_projection"]),
         upcast_attention=bool(config["upcast_attention"]),
         flip_sin_to_cos=bool(config["flip_sin_to_cos"]),
-        freq_shift=float(config["freq_shift"]),
+        freq_shift=config.number("freq_shift"),
         time_embed_dim=config.optional_integer("time_embedding_dim") or channels[0] * 4,
         time_cond_proj_dim=config.optional_integer("time_cond_proj_dim"),
         added=_added(config, time_ids),
@@ -188,7 +188,7 @@ def _stages(config: Configuration, channels: tuple[int, ...]) -> tuple[Stage, ..
     heads = config.per_block("attention_head_dim", len(channels))
     depths = config.per_block("transformer_layers_per_block", len(channels))
     for width, head_count in zip(channels, heads, strict=True):
-        if width % head_count:
+        if not isinstance(head_count, int) or head_count < 1 or width % head_count:
             raise config.unsupported(
                 "attention_head_dim", f"{width} channels do not divide into {head_count} heads"
             )
@@ -238,7 +238,7 @@ def _up(config: Configuration, down: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 def _depths(config: Configuration, depth: Any, layers: int) -> tuple[int, ...]:
     """Transformer depth after each layer: one number for all, or a list with one for each."""
-    found = (depth,) * layers if isinstance(depth, int) else tuple(depth)
+    found = tuple(depth) if isinstance(depth, (list, tuple)) else (depth,) * layers
     if len(found) != layers or not all(isinstance(item, int) and item >= 0 for item in found):
         raise config.unsupported("transformer_layers_per_block", f"{layers} depths are needed, found {depth}")
     return found

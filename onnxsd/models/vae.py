@@ -87,7 +87,7 @@ def parse(content: Mapping[str, Any]) -> VaeConfig:
         channels=channels,
         layers_per_block=config.integer("layers_per_block"),
         norm_num_groups=config.integer("norm_num_groups"),
-        scaling_factor=float(config["scaling_factor"]),
+        scaling_factor=config.number("scaling_factor"),
         force_upcast=bool(config["force_upcast"]),
         use_quant_conv=bool(config["use_quant_conv"]),
         use_post_quant_conv=bool(config["use_post_quant_conv"]),
