@@ -50,7 +50,7 @@ class Graph:
         self._ir = ir.Graph([], [], nodes=[], name=name, opset_imports={"": OPSET})
         self._recipes: dict[str, Recipe] = {}
         self._constants: dict[tuple[Any, ...], Value] = {}
-        self._weights: dict[tuple[str, tuple[int, ...]], Value] = {}
+        self._weights: dict[str, Value] = {}
         self._axes: dict[Dim, tuple[Value, int]] = {}
         self._sizes: dict[Dim, Value] = {}
         self._shapes: dict[Shape, Value] = {}
@@ -132,12 +132,11 @@ class Graph:
         known = self._recipes.setdefault(recipe.name, recipe)
         if known != recipe:
             raise ShapeError(f"{recipe.name} is asked for in two ways: {known} and {recipe}")
-        key = (recipe.name, recipe.shape)
-        if key not in self._weights:
+        if recipe.name not in self._weights:
             value = self._value(recipe.name, recipe.dtype, recipe.shape)
             self._ir.initializers[recipe.name] = value.ir
-            self._weights[key] = value
-        return self._weights[key]
+            self._weights[recipe.name] = value
+        return self._weights[recipe.name]
 
     def reshape(self, x: Value, shape: Shape) -> Value:
         """`x` with its elements in the same order in another shape."""

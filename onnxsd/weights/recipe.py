@@ -13,8 +13,7 @@ class Recipe:
     """One initializer: which tensor it comes from, and what is done to it on the way.
 
     The order is: take `source` (of `source_shape`), permute its axes, multiply by `scale`, cast to `dtype`.
-    `shape` has the permuted tensor's elements in the same order (an axis of size 1 may be added or dropped),
-    so two recipes that differ only there share their bytes.
+    `shape` has the permuted tensor's elements in the same order (an axis of size 1 may be added or dropped).
     """
 
     name: str
