@@ -23,7 +23,7 @@ from checkpoints import SDXL, UNET, Workshop, change_json, change_tensors, locke
 from safetensors.numpy import load_file, save_file
 
 from onnxsd.artifact.folder import Folder, files_of, hash_of, open_folder
-from onnxsd.errors import ResourceError
+from onnxsd.errors import ResourceError, UsageError
 from onnxsd.export import placing
 from onnxsd.export.placing import new_folder
 from onnxsd.ops import Target
@@ -537,6 +537,17 @@ def test_force_replaces_nothing_else(workshop: Workshop, tmp_path: Path) -> None
 
     assert result.exit_code == 2
     assert "is not replaced: " in result.stderr
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_what_another_run_put_there_meanwhile_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    with pytest.raises(UsageError, match="exists already"), new_folder(out, needed_bytes=1):
+        out.mkdir()
+        (out / "theirs").touch()
+
+    assert names_in(out) == ["theirs"]
     assert names_in(tmp_path) == ["out"]
 
 

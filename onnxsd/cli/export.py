@@ -63,6 +63,7 @@ def command(
     MODEL is an alias (see `onnxsd models`), a Hub id, or a folder in diffusers' layout. OUT is the folder to
     make.
     """
+    from onnxsd.artifact.manifest import NAME
     from onnxsd.cli.progress import export_progress
     from onnxsd.cli.state import remember_export
     from onnxsd.export.export import export
@@ -71,7 +72,7 @@ def command(
     from onnxsd.tensors import DType
     from onnxsd.verify import torch_models
 
-    check_replaceable(out, force=force)
+    check_replaceable(out, force=force, marker=NAME)
     if checks == "reference":
         torch_models.require()
     wanted = {"fp16": DType.FLOAT16, "fp32": DType.FLOAT32}[precision]

@@ -82,7 +82,7 @@ def export(
         choice: the provider to run the checks on; None to make none.
         further: checks to make after those of shapes, before the folder appears.
         vae_folder: a VAE to take in place of the checkpoint's.
-        force: replace an existing checkpoint or export.
+        force: replace an export that is there; a checkpoint never, which may be the only copy.
         report: is told how far the export is.
 
     Raises:
@@ -90,10 +90,10 @@ def export(
         VerificationError: a check failed; nothing is left behind.
         ResourceError: no room, or no permission.
     """
-    check_replaceable(out, force=force)
+    check_replaceable(out, force=force, marker=manifests.NAME)
     report.stage("reading configurations and weights")
     plan = plans.make(source, target=target, precision=precision, vae_folder=vae_folder)
-    with new_folder(out, needed_bytes=plan.size_bytes, force=force) as folder:
+    with new_folder(out, needed_bytes=plan.size_bytes, force=force, marker=manifests.NAME) as folder:
         report.total(plan.size_bytes - plans.OTHER_BYTES)
         components = tuple(_write(part, folder, report) for part in plan.parts)
         manifest = _manifest(plan, components, _copy_settings(plan, folder))

@@ -12,32 +12,37 @@ from pathlib import Path
 
 from onnxsd.errors import OnnxsdError, ResourceError, UsageError
 
-# What marks a folder that this program may replace: checkpoints and exports have it.
-MARKER = "model_index.json"
+# What marks a folder as a model's. An export names a narrower one, for a checkpoint may be its only copy.
+MODEL_MARKER = "model_index.json"
 # What a disk that has no room answers while it is written to.
 _DISK_FULL = frozenset(code for code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) if code)
 
 
 @contextlib.contextmanager
-def new_folder(out: Path, *, needed_bytes: int, force: bool = False) -> Iterator[Path]:
+def new_folder(
+    out: Path, *, needed_bytes: int, force: bool = False, marker: str = MODEL_MARKER
+) -> Iterator[Path]:
     """An empty folder to write into, which becomes `out` at the end, and is gone after any error.
 
     Args:
         out: where the folder will be.
         needed_bytes: what it will take on the disk, so that a full one is foreseen.
-        force: replace a checkpoint or an export that is there.
+        force: replace a folder that is there, if it has `marker` or is empty.
+        marker: the file that says what `force` may replace.
 
     Raises:
         UsageError: `out` exists and may not be replaced.
         ResourceError: the disk is too small or fills up, or `out` cannot be written.
     """
     out = out.expanduser().absolute()
-    check_replaceable(out, force=force)
+    check_replaceable(out, force=force, marker=marker)
     unfinished = _beside(out, "unfinished")
     try:
         _make(unfinished, out)
         _check_room(out, needed_bytes)
         yield unfinished
+        # Another run may have taken the place in the meantime.
+        check_replaceable(out, force=force, marker=marker)
         _place(unfinished, out)
     except OSError as error:
         if error.errno in _DISK_FULL or error.errno == errno.EFBIG:
@@ -47,16 +52,16 @@ def new_folder(out: Path, *, needed_bytes: int, force: bool = False) -> Iterator
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def check_replaceable(out: Path, *, force: bool) -> None:
-    """Refuse a place that is taken; with `force`, only where something else than a model's folder is."""
+def check_replaceable(out: Path, *, force: bool, marker: str = MODEL_MARKER) -> None:
+    """Refuse a place that is taken; with `force`, only where something without `marker` is."""
     if not os.path.lexists(out):
         return
     if not force:
         raise UsageError(f"{out} exists already", hint="give another folder, or --force to replace it")
-    if out.is_dir() and ((out / MARKER).is_file() or not any(out.iterdir())):
+    if out.is_dir() and ((out / marker).is_file() or not any(out.iterdir())):
         return
     raise UsageError(
-        f"{out} is not replaced: it has no {MARKER}, so it is no checkpoint and no export",
+        f"{out} is not replaced: it has no {marker}, so --force does not apply to it",
         hint="remove it yourself, or give another folder",
     )
 
