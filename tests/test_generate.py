@@ -317,6 +317,9 @@ def test_the_environment_names_a_model(model: Path, here: Path, monkeypatch: pyt
     [
         (("--width", "100"), 2, "width 100 is not a multiple of 8 (use 96 or 104)"),
         (("--height", "7"), 2, "height 7 is not a multiple of 8 (use 8 or 16)"),
+        (("--size", "0x64"), 2, "width 0 is not a multiple of 8 (use 8 or 16)"),
+        (("--guidance-scale", "nan"), 2, "a guidance scale of nan was asked for"),
+        (("--guidance-scale", "inf"), 2, "a guidance scale of inf was asked for"),
         (("--size", "8x8"), 2, "a latent of shape [1, 4, 1, 1] is too small (use a larger size)"),
         (("--size", "64"), 2, "'64' is not WIDTHxHEIGHT"),
         (("--size", "64x64", "--width", "64"), 2, "--size says what --width and --height say"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from onnxsd.artifact.manifest import LatentRecord
@@ -62,7 +64,7 @@ def decide(request: Request, latent: LatentRecord, family: Family) -> Settings:
     """The settings that a request means for a model.
 
     Raises:
-        UsageError: a size, a number of images, seeds, latents or a sampler that cannot be.
+        UsageError: a size, a number of images, a guidance scale, seeds, latents or a sampler that cannot be.
     """
     count, height, width = request.num_images, request.height, request.width
     if request.latents is not None:
@@ -70,16 +72,23 @@ def decide(request: Request, latent: LatentRecord, family: Family) -> Settings:
         height, width = (size * latent.factor for size in request.latents.shape[2:])
     if count < 1:
         raise UsageError(f"{count} images were asked for; at least 1 is needed")
-    steps, guidance_scale = request.num_inference_steps, request.guidance_scale
+    steps = request.num_inference_steps
     return Settings(
-        height=_size("height", height or family.native_size, latent.factor),
-        width=_size("width", width or family.native_size, latent.factor),
+        height=_size("height", family.native_size if height is None else height, latent.factor),
+        width=_size("width", family.native_size if width is None else width, latent.factor),
         num_inference_steps=family.steps if steps is None else steps,
-        guidance_scale=family.guidance_scale if guidance_scale is None else guidance_scale,
+        guidance_scale=_guidance_scale(request.guidance_scale, family),
         sampler=find(request.sampler),
         noise_schedule=request.noise_schedule,
         seeds=_seeds(request.seed, count),
     )
+
+
+def _guidance_scale(asked: float | None, family: Family) -> float:
+    scale = family.guidance_scale if asked is None else asked
+    if not math.isfinite(scale):
+        raise UsageError(f"a guidance scale of {scale} was asked for", hint="use a number; 1 or less is off")
+    return scale
 
 
 def _size(name: str, pixels: int, factor: int) -> int:
@@ -109,8 +118,8 @@ def _seeds(seed: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
     """One seed for each image; a single one counts up."""
     if seed is None:
         seed = secrets.randbits(RANDOM_SEED_BITS)
-    if isinstance(seed, int):
-        return tuple(range(seed, seed + count))
+    if isinstance(seed, (int, np.integer)):
+        return tuple(range(int(seed), int(seed) + count))
     if len(seed) != count:
         raise UsageError(f"{len(seed)} seeds for {count} images")
-    return tuple(seed)
+    return tuple(int(one) for one in seed)
