@@ -184,6 +184,18 @@ def edit(name: str, change: Callable[[Path], object]) -> Callable[[Path], object
     return lambda folder: change(folder / name)
 
 
+def change_component(path: Path, **changes: object) -> None:
+    """Change the first component in a manifest."""
+    first, *rest = json.loads(path.read_text(encoding="utf-8"))["components"]
+    change_json(path, components=[{**first, **changes}, *rest])
+
+
+def move_weight(path: Path) -> None:
+    """Say of a component's first weight that it lies a billion bytes further."""
+    weights = json.loads(path.read_text(encoding="utf-8"))["components"][0]["initializers"]
+    change_component(path, initializers=[{**weights[0], "offset": 10**9}, *weights[1:]])
+
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing data": (edit(DATA, Path.unlink), f"{DATA} is missing (copy the folder again, or export again)"),
     "missing tokenizer": (edit("tokenizer/vocab.json", Path.unlink), "tokenizer/vocab.json is missing"),
@@ -202,6 +214,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         edit("onnxsd.json", lambda path: change_json(path, target=None, latent=None)),
         "latent",
     ),
+    "another target": (
+        edit("onnxsd.json", lambda path: change_json(path, target="rocm")),
+        "onnxsd.json cannot be used: target rocm (export again with this version)",
+    ),
+    "another component": (
+        edit("onnxsd.json", lambda path: change_component(path, name="transformer")),
+        "onnxsd.json cannot be used: component transformer",
+    ),
+    "weights outside of the data": (edit("onnxsd.json", move_weight), " at byte 1,000,000,000 of "),
     "a folder of something else": (
         edit("onnxsd.json", Path.unlink),
         "has no onnxsd.json: it is not an export of onnxsd",

@@ -11,7 +11,7 @@ from typing import Any
 from onnxsd.artifact import manifest as manifests
 from onnxsd.artifact.manifest import FileRecord, Manifest
 from onnxsd.errors import BadInputError
-from onnxsd.models.components import Blueprint, component
+from onnxsd.models.components import COMPONENTS, Blueprint, component
 from onnxsd.models.config import read_json
 from onnxsd.ops import Target
 
@@ -49,9 +49,11 @@ def open_folder(path: Path) -> Folder:
     """The exported folder at `path`.
 
     Raises:
-        BadInputError: it is not an export of onnxsd, or a file of it is missing or of another size.
+        BadInputError: it is not an export of onnxsd, its manifest speaks of what this version does not know
+            or contradicts itself, or a file of it is missing or of another size.
     """
     manifest = manifests.load(path)
+    _require_sound(manifest, path / manifests.NAME)
     for record in files_of(manifest):
         found = path / record.path
         if not found.is_file():
@@ -62,6 +64,25 @@ def open_folder(path: Path) -> Folder:
                 hint="copy the folder again, or export again",
             )
     return Folder(path=path, manifest=manifest)
+
+
+def _require_sound(manifest: Manifest, path: Path) -> None:
+    """Refuse targets and components of other versions, and weights that lie outside their data file."""
+    faults = [] if manifest.target in {target.value for target in Target} else [f"target {manifest.target}"]
+    known = {entry.name for entry in COMPONENTS}
+    for record in manifest.components:
+        if record.name not in known:
+            faults.append(f"component {record.name}")
+        faults += [
+            f"{record.name}: {entry.recipe.name} at byte {entry.offset:,} of {record.data.size_bytes:,}"
+            for entry in record.initializers
+            if not 0 <= entry.offset <= record.data.size_bytes - entry.recipe.size_bytes
+        ]
+    if faults:
+        more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise BadInputError(
+            f"{path} cannot be used: {faults[0]}{more}", hint="export again with this version"
+        )
 
 
 def files_of(manifest: Manifest) -> tuple[FileRecord, ...]:
