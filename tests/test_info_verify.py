@@ -36,6 +36,20 @@ def test_info_says_what_a_folder_holds(folder: Path) -> None:
     assert lines[-1] == "  not checked"
 
 
+def test_a_folder_says_where_its_source_is_whatever_the_current_folder_was(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.copy(tmp_path / "source")
+    monkeypatch.chdir(tmp_path)
+
+    result = run("export", "source", "out", "--check", "none", "--vae", Path("source", "vae"))
+
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(run("info", "out", "--json").stdout)
+    assert told["source"] == str(tmp_path / "source")
+    assert told["vae"] == str(tmp_path / "source" / "vae")
+
+
 def test_info_as_json(folder: Path) -> None:
     told = json.loads(run("info", folder, "--json").stdout)
 

@@ -202,7 +202,8 @@ def _manifest(
         schema=manifests.SCHEMA,
         onnxsd=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        source=plan.source.hub_id or plan.source.model,
+        # Absolute, for `verify` may run elsewhere.
+        source=plan.source.hub_id or str(plan.source.folder.absolute()),
         commit=plan.source.commit,
         pipeline=str(plan.index.get("_class_name")),
         target=plan.target.value,
@@ -212,7 +213,7 @@ def _manifest(
         components=components,
         settings=settings,
         checks=(),
-        vae=None if plan.vae_folder is None else str(plan.vae_folder),
+        vae=None if plan.vae_folder is None else str(plan.vae_folder.absolute()),
     )
 
 
