@@ -210,6 +210,20 @@ def test_doctor_says_what_if() -> None:
     assert run("doctor", *facts("healthy_cuda13"), "--set", "driver=new").exit_code == 2
 
 
+def test_doctor_says_where_it_cannot_save_facts(tmp_path: Path) -> None:
+    result = run("doctor", *facts("old_glibc"), "--save-facts", str(tmp_path / "absent" / "facts.json"))
+
+    assert result.exit_code == 6
+    assert "cannot write the facts to " in result.stderr
+
+
+def test_doctor_explains_as_json() -> None:
+    page = json.loads(run("doctor", "--explain", "no-gpu", "--json").stdout)
+
+    assert (page["schema"], page["id"]) == (1, "no-gpu")
+    assert page["page"]
+
+
 def test_doctor_explains_and_lists_its_checks() -> None:
     listed = run("doctor", "--list-checks").stdout.splitlines()
 

@@ -69,7 +69,7 @@ def command(
         print_checks(doctor.CHECKS, as_json=as_json)
         return
     if explain:
-        print_page(doctor.check_called(explain))
+        print_page(doctor.check_called(explain), as_json=as_json)
         return
     checks = (doctor.check_called(check_id),) if check_id else doctor.CHECKS
     seen = _machine(facts, settings, probe=not no_probe)
@@ -92,6 +92,12 @@ def _machine(facts: Path | None, settings: tuple[str, ...], *, probe: bool) -> M
 
 def _save(seen: Machine, path: Path) -> None:
     from onnxsd import machine
+    from onnxsd.errors import ResourceError
 
-    machine.save(seen, path)
+    try:
+        machine.save(seen, path)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write the facts to {path}: {error.strerror or error}", hint="name another file"
+        ) from error
     click.echo(f"wrote the facts to {path}", err=True)

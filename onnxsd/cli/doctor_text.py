@@ -43,8 +43,11 @@ def print_checks(checks: Sequence[Check], *, as_json: bool) -> None:
         _line(console, f"[bold]{check.id.ljust(width)}[/bold]  {escape(check.title)}")
 
 
-def print_page(check: Check) -> None:
+def print_page(check: Check, *, as_json: bool) -> None:
     """Print what a check means."""
+    if as_json:
+        print_json({"schema": 1, "id": check.id, "title": check.title, "page": check.page})
+        return
     console = _console()
     _line(console, f"[bold]{check.id}[/bold]\n")
     _line(console, escape(check.page))
