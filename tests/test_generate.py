@@ -320,6 +320,7 @@ def test_the_environment_names_a_model(model: Path, here: Path, monkeypatch: pyt
         (("--size", "0x64"), 2, "width 0 is not a multiple of 8 (use 8 or 16)"),
         (("--guidance-scale", "nan"), 2, "a guidance scale of nan was asked for"),
         (("--guidance-scale", "inf"), 2, "a guidance scale of inf was asked for"),
+        (("--seed", str(2**64 - 1), "--batch-count", "2"), 2, f"seed {2**64} is out of range"),
         (("--size", "8x8"), 2, "a latent of shape [1, 4, 1, 1] is too small (use a larger size)"),
         (("--size", "64"), 2, "'64' is not WIDTHxHEIGHT"),
         (("--size", "64x64", "--width", "64"), 2, "--size says what --width and --height say"),

@@ -14,6 +14,7 @@ import click
 from onnxsd.cli.folder_text import print_object
 from onnxsd.cli.progress import StepProgress, step_progress
 from onnxsd.cli.state import model_folder
+from onnxsd.engine.noise import check_seed
 from onnxsd.engine.pipeline import Pipeline, PipelineOutput
 from onnxsd.engine.request import RANDOM_SEED_BITS
 from onnxsd.imaging.carrier import ImageFormat
@@ -72,6 +73,8 @@ def load(model: Path | None, *, provider: str, device: int, cuda_graph: bool) ->
 def make(pipeline: Pipeline, request: Request, plan: OutputPlan, *, with_grid: bool) -> Made:
     """Make every batch, and save its images before the next begins."""
     first = secrets.randbits(RANDOM_SEED_BITS) if request.seed is None else request.seed
+    # The last image's seed too: a refusal comes before the work, not after half of it.
+    check_seed(first + request.batch_count * request.batch_size - 1)
     files: list[Path] = []
     images: list[Any] = []
     seconds: dict[str, float] = defaultdict(float)

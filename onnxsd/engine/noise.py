@@ -18,12 +18,17 @@ BLOCK = 16
 LARGEST_SEED = 2**64 - 1
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that torch's generator does not take."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"seed {seed} is out of range", hint=f"use 0 to {LARGEST_SEED}")
+
+
 class TorchNoise:
     """A stream of unit-variance noise; each draw continues where the last one ended."""
 
     def __init__(self, seed: int) -> None:
-        if not 0 <= seed <= LARGEST_SEED:
-            raise UsageError(f"seed {seed} is out of range", hint=f"use 0 to {LARGEST_SEED}")
+        check_seed(seed)
         # torch seeds its Mersenne Twister with the lower 32 bits, as the original init_genrand does.
         self._bits: Any = np.random.MT19937()
         self._bits._legacy_seeding(seed & 0xFFFFFFFF)
