@@ -530,6 +530,18 @@ def test_force_replaces_an_export(workshop: Workshop, tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["out"]
 
 
+def test_force_replaces_a_link_and_not_what_it_points_to(workshop: Workshop, tmp_path: Path) -> None:
+    assert run("export", workshop.checkpoint("sd-1.5"), tmp_path / "out", *QUICK).exit_code == 0
+    before = data_of(tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out", target_is_directory=True)
+
+    result = run("export", workshop.checkpoint(SDXL), tmp_path / "link", *QUICK, "--force")
+
+    assert result.exit_code == 0, result.stderr
+    assert data_of(tmp_path / "out") == before != data_of(tmp_path / "link")
+    assert names_in(tmp_path) == ["link", "out"]
+
+
 def test_force_replaces_nothing_else(workshop: Workshop, tmp_path: Path) -> None:
     (tmp_path / "out" / "photos").mkdir(parents=True)
 

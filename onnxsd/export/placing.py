@@ -98,7 +98,9 @@ def _place(finished: Path, out: Path) -> None:
             raise
     except OSError as error:
         raise _refusal(error, out) from error
-    if replaces:
+    if aside.is_symlink():  # rmtree takes none; what it pointed to is not ours
+        aside.unlink()
+    elif replaces:
         shutil.rmtree(aside, ignore_errors=True)
 
 
