@@ -27,7 +27,7 @@ class DType(enum.Enum):
 
     @property
     def numpy_name(self) -> str:
-        """numpy's name of the type (`bfloat16` is ml_dtypes')."""
+        """numpy's name of the type (numpy itself has no `bfloat16`)."""
         return self.name.lower()
 
 

@@ -708,3 +708,40 @@ def test_an_interrupt_leaves_nothing(stage: str, workshop: Workshop, tmp_path: P
     assert errors.splitlines()[-1] == "interrupted"
     assert output == ""
     assert names_in(tmp_path) == []
+
+
+def test_a_tensor_that_no_part_of_the_vae_owns_is_named(workshop: Workshop, tmp_path: Path) -> None:
+    source = workshop.copy(tmp_path / "source")
+    change_tensors(source / VAE, lambda tensors: tensors.update({"adapter.weight": np.ones(3, np.float32)}))
+
+    result = run("export", source, tmp_path / "out", "--check", "none")
+
+    assert result.exit_code == 3
+    assert "unexpected weights: adapter.weight [3]" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("part", "other"), [("unet", "UNet3DConditionModel"), ("vae", "AutoencoderTiny")])
+def test_a_model_of_another_class_is_refused(
+    part: str, other: str, workshop: Workshop, tmp_path: Path
+) -> None:
+    source = workshop.copy(tmp_path / "source")
+    change_json(source / part / "config.json", _class_name=other)
+
+    result = run("export", source, tmp_path / "out", "--check", "none")
+
+    assert result.exit_code == 3
+    assert f'_class_name is "{other}"' in result.stderr
+
+
+def test_a_vae_that_overflows_float32_is_refused_before_writing(workshop: Workshop, tmp_path: Path) -> None:
+    """Infinity minus infinity is NaN, which a largest value need not show."""
+    source = workshop.copy(tmp_path / "source")
+    name = "decoder.conv_in.weight"
+    change_tensors(source / VAE, lambda tensors: tensors.update({name: tensors[name] * np.float32(1e38)}))
+
+    result = run("export", source, tmp_path / "out", "--check", "none")
+
+    assert result.exit_code == 1
+    assert "vae_decoder gives NaN or infinity in float32 already" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -21,6 +21,8 @@ from click.testing import Result
 from PIL import Image
 
 from onnxsd.artifact.folder import open_folder
+from onnxsd.engine.pipeline import Pipeline
+from onnxsd.errors import UsageError
 from onnxsd.imaging.carrier import read_text
 from onnxsd.imaging.metadata import GenerationRecord, parse_parameters
 from onnxsd.ops import Target
@@ -462,3 +464,18 @@ def _read_terminal(descriptor: int) -> Iterator[bytes]:
         if not piece:
             return
         yield piece
+
+
+def test_a_name_that_no_file_can_have(workshop: Workshop) -> None:
+    result = run("generate", "a cat", "--model", workshop.export().path, "-o", "x" * 5000)
+
+    assert result.exit_code == 2
+    assert "cannot be a path" in result.stderr
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_noise_that_is_no_number_is_the_callers_fault(workshop: Workshop, value: float) -> None:
+    pipeline = Pipeline.from_pretrained(workshop.export().path, provider="cpu")
+
+    with pytest.raises(UsageError, match="NaN or infinity"):
+        pipeline("a cat", latents=np.full((1, 4, 8, 8), value, np.float32), num_inference_steps=1)

@@ -121,14 +121,14 @@ class Pipeline:
             seed=seed,
             sampler=sampler or parse(self._scheduler).scheduler_class,
             noise_schedule=noise_schedule,
-            latents=latents,
+            latents=None if latents is None else np.asarray(latents),
         )
         settings = decide(request, self.engine.folder.manifest.latent, self._family_defaults())
         clock = _Clock()
         table = self._table(settings)
         conditional, unconditional = self._conditions(prompt, negative_prompt, settings)
         clock.phase("text")
-        work = self._work(settings, table, latents, conditional, unconditional)
+        work = self._work(settings, table, request.latents, conditional, unconditional)
         clean = denoise(self.engine, work, callback_on_step_end)
         clock.phase("denoise")
         require_finite(clean, self.engine.folder.manifest.latent.denoiser)

@@ -108,9 +108,12 @@ def _check_latents(latents: Array, latent: LatentRecord, height: int | None, wid
             f"latents have shape {list(latents.shape)}; (images, {latent.channels},"
             f" height/{latent.factor}, width/{latent.factor}) is needed"
         )
+    if not latents.size or not np.isfinite(latents).all():
+        raise UsageError("latents are empty, or hold NaN or infinity")
     found = (latents.shape[2] * latent.factor, latents.shape[3] * latent.factor)
     if height not in (None, found[0]) or width not in (None, found[1]):
-        raise UsageError(f"latents are of {found[1]}×{found[0]} pixels, asked for {width}×{height}")
+        asked = f"{width or found[1]}×{height or found[0]}"
+        raise UsageError(f"latents are of {found[1]}×{found[0]} pixels, asked for {asked}")
     return int(latents.shape[0])
 
 

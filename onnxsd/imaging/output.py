@@ -193,8 +193,11 @@ def _refusal(error: OSError, path: Path) -> OnnxsdError:
 
 
 def _is_folder(output: str) -> bool:
-    if output.endswith(("/", os.sep)) or Path(output).expanduser().is_dir():
-        return True
+    try:
+        if output.endswith(("/", os.sep)) or Path(output).expanduser().is_dir():
+            return True
+    except OSError as error:  # a name that is too long for any file
+        raise UsageError(f"-o {output[:40]}… cannot be a path: {error.strerror}") from error
     name = Path(output).name
     return "{" not in name and "}" not in name and not Path(name).suffix
 

@@ -50,8 +50,8 @@ class Component:
     author: Author
     # The symbolic sizes of its inputs.
     symbols: tuple[str, ...]
-    # Which of the checkpoint's tensors belong to it; empty for all.
-    prefixes: tuple[str, ...] = ()
+    # Tensors of the same files that belong to another component; every other one is this one's to use.
+    others: tuple[str, ...] = ()
     # Tensors of older checkpoints that are buffers, not weights.
     ignored: tuple[str, ...] = ()
     # What a tensor that other versions of diffusers or transformers saved is called here.
@@ -59,8 +59,7 @@ class Component:
 
     def owns(self, tensor: str) -> bool:
         """Whether a tensor of the checkpoint is this component's to use."""
-        mine = not self.prefixes or tensor.startswith(self.prefixes)
-        return mine and not tensor.endswith(self.ignored or ("\0",))
+        return not tensor.startswith(self.others) and not tensor.endswith(self.ignored or ("\0",))
 
 
 def _unet(ops: Ops, blueprint: Blueprint, sizes: Mapping[str, Dim]) -> None:
@@ -127,7 +126,7 @@ COMPONENTS: tuple[Component, ...] = (
         weights_name="diffusion_pytorch_model",
         author=_vae_decoder,
         symbols=("batch", "height", "width"),
-        prefixes=("decoder.", "post_quant_conv."),
+        others=("encoder.", "quant_conv."),
         rename=_rename_vae,
     ),
     Component(
@@ -136,7 +135,7 @@ COMPONENTS: tuple[Component, ...] = (
         weights_name="diffusion_pytorch_model",
         author=_vae_encoder,
         symbols=("batch", "height", "width"),
-        prefixes=("encoder.", "quant_conv."),
+        others=("decoder.", "post_quant_conv."),
         rename=_rename_vae,
     ),
 )

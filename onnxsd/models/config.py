@@ -41,6 +41,14 @@ class Configuration:
     def __getitem__(self, key: str) -> Any:
         return self._content.get(key, self._defaults[key])
 
+    def require_class(self, name: str) -> None:
+        """Refuse a configuration of another class; one that names none is taken at its place."""
+        if self._content.get("_class_name", name) != name:
+            raise ConfigurationError(
+                f"_class_name is {json.dumps(self._content['_class_name'])}, where a {name} is needed",
+                hint="only the classes that docs/design.md names have an authored graph",
+            )
+
     def refuse_other_than_defaults(self, keys: tuple[str, ...]) -> None:
         """Refuse a value that would change the graph in a way that is not supported."""
         for key in keys:

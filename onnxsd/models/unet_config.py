@@ -158,6 +158,7 @@ def parse(content: Mapping[str, Any], *, time_ids: int = 6) -> UNetConfig:
         ConfigurationError: a value would change the graph and is not supported; it is named.
     """
     config = Configuration(content, DEFAULTS, of="UNet2DConditionModel")
+    config.require_class("UNet2DConditionModel")
     config.refuse_other_than_defaults(DEFAULT_ONLY)
     channels = config.integers("block_out_channels")
     down = _stages(config, channels)
@@ -266,5 +267,5 @@ def _added(config: Configuration, time_ids: int) -> AddedCondition | None:
 
 
 def _first(value: Any) -> int | None:
-    first = value[0] if isinstance(value, (list, tuple)) else value
-    return None if first is None else int(first)
+    first = next(iter(value), None) if isinstance(value, (list, tuple)) else value
+    return first if isinstance(first, int) else None

@@ -76,6 +76,7 @@ def parse(content: Mapping[str, Any]) -> VaeConfig:
         ConfigurationError: a value would change the graph and is not supported; it is named.
     """
     config = Configuration(content, DEFAULTS, of="AutoencoderKL")
+    config.require_class("AutoencoderKL")
     config.refuse_other_than_defaults(DEFAULT_ONLY)
     channels = config.integers("block_out_channels")
     config.kinds("down_block_types", {"DownEncoderBlock2D": True}, count=len(channels))

@@ -46,7 +46,10 @@ def calibrate(blueprint: Blueprint, source: WeightSource) -> Calibration:
     config = vae.parse(blueprint.config)
     feed = _latents(config) if blueprint.component.name == "vae_decoder" else _pictures(config)
     outputs = session.run({name: feed})
-    peak = max(float(value) for key, value in outputs.items() if key.startswith(PEAK))
+    # ReduceMax may pass NaN over; the pictures do not.
+    finite = all(np.isfinite(value).all() for value in outputs.values())
+    peaks = [float(value) for key, value in outputs.items() if key.startswith(PEAK)]
+    peak = max(peaks) if finite else math.inf
     return Calibration(peak=peak, scale=scale_for(peak))
 
 
@@ -75,7 +78,9 @@ def _report_peaks(graph: AuthoredGraph) -> None:
 
 def _is_kept_scaled(name: str) -> bool:
     scope = name.rpartition("/")[0]
-    return scope == "add" or scope.endswith(("conv_in", "conv1", "conv2", "conv_shortcut", ".conv"))
+    return scope == "add" or scope.endswith(
+        ("conv_in", "conv1", "conv2", "conv_shortcut", ".conv", "to_out.0")
+    )
 
 
 def _latents(config: vae.VaeConfig) -> npt.NDArray[Any]:

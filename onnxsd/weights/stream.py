@@ -76,7 +76,7 @@ def _made(recipes: Sequence[Recipe], source: WeightSource) -> Iterator[tuple[Rec
         with source.reading(recipe.source) as array:
             made, loss = carry_out(recipe, array, source.entry(recipe.source).dtype)
             # What is a view of the mapped file must be copied before its pages go.
-            made = made.copy() if made.base is not None else made
+            made = made.copy() if np.may_share_memory(made, array) else made
             del array
         yield recipe, made, loss
 

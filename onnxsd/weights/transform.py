@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from onnxsd.errors import WeightsError
@@ -43,7 +42,8 @@ def carry_out(recipe: Recipe, array: Array, stored: DType) -> tuple[Array, CastL
         WeightsError: the tensor holds NaN or infinity.
     """
     if stored is DType.BFLOAT16:
-        array = array.view(ml_dtypes.bfloat16).astype(np.float32)
+        # numpy has no bfloat16: its 16 bits are the upper half of a float32.
+        array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     array = array.reshape(recipe.source_shape)
     if recipe.permutation is not None:
         array = array.transpose(recipe.permutation)
