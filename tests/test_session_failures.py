@@ -187,7 +187,8 @@ class TestProviders:
         """A CPU build that is believed to know CUDA really falls back, loudly or in silence."""
         installed = runtime.available()
         believed = Runtime(
-            version=installed.version,
+            # Python 3.10 has runtimes below CUDA's floor only, which would be refused first.
+            version=max(installed.version, runtime.MINIMUM_CUDA12),
             packages=installed.packages,
             cuda="12.8",
             providers=("CUDAExecutionProvider", "CPUExecutionProvider"),
