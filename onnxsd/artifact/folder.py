@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,11 +97,10 @@ def record_of(path: Path, root: Path) -> FileRecord:
     )
 
 
-def hash_of(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
+def hash_of(path: Path) -> str:
     """SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
-            progress(len(chunk))
     return digest.hexdigest()

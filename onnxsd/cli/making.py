@@ -159,7 +159,7 @@ def tell(made: Made, *, as_json: bool) -> None:
     if made.grid is not None:
         click.echo(str(made.grid))
     phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in made.seconds.items())
-    click.echo(f"{phases}", err=True)
+    click.echo(phases, err=True)
 
 
 def _as_object(made: Made) -> dict[str, Any]:

@@ -26,9 +26,9 @@ class Bound:
         target = self.inputs[name]
         update(target, np.asarray(array.astype(target.dtype, copy=False), order="C"))
 
-    def run(self, *, synchronize: bool = True) -> None:
-        """Run over the buffers."""
-        self._binding.run(synchronize=synchronize)
+    def run(self) -> None:
+        """Run over the buffers, and wait for the device."""
+        self._binding.run()
 
 
 def _buffer(spec: Any, place: tuple[Any, int]) -> DeviceArray:
