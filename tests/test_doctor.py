@@ -325,7 +325,7 @@ def test_facts_survive_a_file(tmp_path: Path) -> None:
         ("{", "is not JSON"),
         ("[]", "schema None"),
         ('{"schema": 99}', "schema 99"),
-        ('{"schema": 1, "os": "plan9"}', "os: expected one of linux, windows, macos, other, found 'plan9'"),
+        ('{"schema": 2, "os": "plan9"}', "os: expected one of linux, windows, macos, other, found 'plan9'"),
     ],
 )
 def test_facts_that_cannot_be_used_are_refused(tmp_path: Path, text: str, part: str) -> None:

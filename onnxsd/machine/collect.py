@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import site
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -68,20 +69,36 @@ def snapshot(*, probe: bool = True) -> Machine:
     return Machine(
         os=_SYSTEMS.get(sys.platform, OperatingSystem.OTHER),
         arch=_ARCHITECTURES.get(platform.machine().lower(), CpuArchitecture.OTHER),
+        distro=None,
         glibc=reader.read("glibc", _glibc, None),
         musl=reader.read("musl", _musl, None),
+        wsl=False,
+        container=None,
         python=_python(),
         pip=reader.read("pip", _pip, None),
+        uv=None,
+        pip_index=None,
         platform_tags=reader.read("platform_tags", lambda: tuple(tags.platform_tags()), ()),
         driver=reader.read("driver", driver_version, None),
+        driver_cuda=None,
+        kernel_driver=None,
+        driver_library=None,
+        device_nodes=(),
         gpus=found,
+        other_gpus=(),
         distributions=reader.read("distributions", lambda: distributions(reader.unreadable), ()),
+        modules=(),
+        damaged=(),
+        libraries=(),
         variables=tuple(
             Variable(name=name, value=os.environ[name]) for name in _VARIABLES if name in os.environ
         ),
         memory_bytes=reader.read("memory_bytes", _memory_bytes, None),
         disk_free_bytes=reader.read("disk_free_bytes", lambda: shutil.disk_usage(Path.cwd()).free, None),
+        temp_free_bytes=None,
+        cache_free_bytes=None,
         probes=reader.read("probes", lambda: probe_providers(with_cuda=bool(found)), None) if probe else None,
+        torch_probe=None,
         unreadable=tuple(reader.unreadable),
     )
 
@@ -97,6 +114,9 @@ def _python() -> Python:
         free_threaded=free_threaded,
         environment=environment,
         externally_managed=environment is not Environment.VENV and marker.exists(),
+        bits=64 if sys.maxsize > 2**32 else 32,
+        executable=sys.executable,
+        user_site=bool(site.ENABLE_USER_SITE),
     )
 
 

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from onnxsd.records import Dotted, decode, encode
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class OperatingSystem(enum.Enum):
@@ -55,6 +55,51 @@ class Outcome(enum.Enum):
     IMPORT_FAILED = "import-failed"
     CRASHED = "crashed"
     HUNG = "hung"
+    UNSUPPORTED = "unsupported"  # the runtime has no such operator; only of ProbeGraph.ATTENTION
+
+
+class ProbeGraph(enum.Enum):
+    """The graph that a session was made of: standard operators, or com.microsoft's attention."""
+
+    PLAIN = "plain"
+    ATTENTION = "attention"
+
+
+class Origin(enum.Enum):
+    """Where a native library lies, by what put it there or what would find it."""
+
+    PIP = "pip"
+    TOOLKIT = "toolkit"
+    LD_LIBRARY_PATH = "ld-library-path"
+    LD_CACHE = "ld-cache"
+    CONDA = "conda"
+    SYSTEM = "system"
+    BUNDLED = "bundled"  # inside torch/lib or onnxruntime/capi
+
+
+class Problem(enum.Enum):
+    """How a file on the disk differs from what its package's RECORD says."""
+
+    MISSING = "missing"
+    ALTERED = "altered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distro:
+    """A Linux distribution, as /etc/os-release names it."""
+
+    id: str
+    version: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What this process is enclosed in, and what it may use there."""
+
+    kind: str  # docker, podman, kubernetes, lxc, systemd-nspawn
+    memory_limit_bytes: int | None
+    cpus: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +112,9 @@ class Python:
     free_threaded: bool
     environment: Environment
     externally_managed: bool
+    bits: int  # 32 or 64
+    executable: str
+    user_site: bool  # whether packages of ~/.local are imported too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +124,19 @@ class Gpu:
     name: str
     memory_bytes: int | None
     compute_capability: tuple[int, int]
+    mig: bool | None = None  # whether it is cut into instances; None: it cannot be, or not known
+    fabric: str | None = (
+        None  # NVLink fabric: completed, in-progress, not-started, not-supported; None: no such
+    )
+    minor: int | None = None  # N of /dev/nvidiaN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherGpu:
+    """A GPU of another maker, by its PCI identity or as macOS names it."""
+
+    vendor: str  # amd, intel, apple, or the PCI vendor's number
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +146,42 @@ class Distribution:
     name: str
     version: Version
     provides: tuple[str, ...]
+    installer: str | None = None  # pip, uv, conda; None: it does not say
+    location: str | None = None  # the folder on sys.path; None: not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """Where `import name` would come from, found by a search of the path without an import."""
+
+    name: str
+    path: str
+    owner: str | None  # the distribution whose file it is; None: of no distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedFile:
+    """An installed file that is not what its package's RECORD says."""
+
+    distribution: str
+    path: str  # as in RECORD
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """One place where a native library was found.
+
+    `component` is one of cudart, cublas, cublasLt, cudnn, cufft, curand, nvrtc, nvJitLink, tensorrt, and cuda
+    (the driver's libcuda).
+    """
+
+    component: str
+    soname: str  # what a wheel asks the loader for: libcudnn.so.9
+    path: str
+    version: Dotted | None  # by file name, else by its package; the major alone where nothing says more
+    origin: Origin
+    owner: str | None  # the distribution that installed it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +212,20 @@ class SessionProbe:
     outputs: tuple[float, ...]
     message: str  # the error, or why the process ended
     native_log: str  # what onnxruntime itself wrote
+    graph: ProbeGraph = ProbeGraph.PLAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchProbe:
+    """What came of `import torch` in a child process."""
+
+    outcome: Outcome
+    version: str | None
+    cuda: str | None  # the CUDA version that it is built for; None: a CPU build, or not known
+    cudnn: int | None  # as torch says it: 91900 is 9.19.0
+    cuda_available: bool | None
+    message: str
+    native_log: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,18 +235,34 @@ class Machine:
     schema: int = SCHEMA
     os: OperatingSystem
     arch: CpuArchitecture
+    distro: Distro | None  # None: no Linux, or one that does not say
     glibc: Dotted | None
     musl: Dotted | None
+    wsl: bool
+    container: Container | None  # None: in none
     python: Python
     pip: Version | None
+    uv: Version | None
+    pip_index: str | None  # "default" or "configured"; never the address, which may hold a password
     platform_tags: tuple[str, ...]  # as in a wheel's name, best first
-    driver: Dotted | None
+    driver: Dotted | None  # as NVML says it
+    driver_cuda: Dotted | None  # the newest CUDA that the driver offers, as NVML says it
+    kernel_driver: Dotted | None  # the loaded kernel module's version
+    driver_library: Dotted | None  # the version in libcuda's file name
+    device_nodes: tuple[str, ...]  # /dev/nvidia*, /dev/dxg
     gpus: tuple[Gpu, ...]
+    other_gpus: tuple[OtherGpu, ...]
     distributions: tuple[Distribution, ...]
+    modules: tuple[Module, ...]
+    damaged: tuple[DamagedFile, ...]
+    libraries: tuple[Library, ...]  # within a component in the order in which the loader would look
     variables: tuple[Variable, ...]
     memory_bytes: int | None
     disk_free_bytes: int | None
+    temp_free_bytes: int | None
+    cache_free_bytes: int | None  # where pip keeps its downloads
     probes: tuple[SessionProbe, ...] | None  # None: no probe was made
+    torch_probe: TorchProbe | None  # None: no probe was made
     unreadable: tuple[Unreadable, ...]
 
     @property
@@ -155,9 +282,18 @@ class Machine:
         """The value of an environment variable that was set."""
         return next((found.value for found in self.variables if found.name == name), None)
 
-    def probe(self, provider: Provider) -> SessionProbe | None:
+    def module(self, name: str) -> Module | None:
+        """Where `import name` would come from; None where nothing would answer."""
+        return next((found for found in self.modules if found.name == name), None)
+
+    def libraries_of(self, component: str) -> tuple[Library, ...]:
+        """Every place where a component's library was found, in the loader's order."""
+        return tuple(found for found in self.libraries if found.component == component)
+
+    def probe(self, provider: Provider, graph: ProbeGraph = ProbeGraph.PLAIN) -> SessionProbe | None:
         """What came of the session on `provider`, where one was tried."""
-        return next((found for found in self.probes or () if found.provider is provider), None)
+        made = self.probes or ()
+        return next((one for one in made if one.provider is provider and one.graph is graph), None)
 
     def reason_unreadable(self, fact: str) -> str | None:
         """Why `fact` could not be read; None where it was."""
