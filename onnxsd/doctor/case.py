@@ -62,6 +62,11 @@ def floors_text(case: Case, package: str) -> str:
     )
 
 
+def names_of(found: tuple[Distribution, ...]) -> str:
+    """Packages as pip lists them: `onnxruntime 1.31.1, onnxruntime-gpu 1.31.1`."""
+    return ", ".join(f"{one.name} {one.version}" for one in found)
+
+
 Finder = Callable[[Case], Iterator[Finding]]
 
 

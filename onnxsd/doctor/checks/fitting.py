@@ -96,3 +96,6 @@ def _obstacle(case: Case, kind: Kind, does: str) -> Iterator[Finding]:
             because=found.reason,
             remedies=(ByHand(steps=(found.would_need,)),),
         )
+
+
+CHECKS = (no_wheel_serves, python_without_wheel, glibc_too_old, pip_too_old)

@@ -93,24 +93,6 @@ def gpu_hidden(case: Case) -> Iterator[Finding]:
     )
 
 
-@check("ort-release-unknown", needs=("distributions",))
-def release_unknown(case: Case) -> Iterator[Finding]:
-    """The installed onnxruntime-gpu is not a release that the matrix knows.
-
-    It is newer than this onnxsd, a nightly build, or from another index, so its CUDA major and GPU code are
-    not checked against this machine; the probe still is.
-
-    Source: rows `releases` of compat_matrix.yaml.
-    """
-    found = case.gpu_runtime
-    if found is not None and case.gpu_release is None:
-        yield Finding(
-            severity=Severity.INFO,
-            summary=f"onnxruntime-gpu {found.version} is not in this onnxsd's matrix",
-            because=f"the newest release there is {case.matrix.releases[0].version}",
-        )
-
-
 @check("no-gpu", needs=("gpus",))
 def no_gpu(case: Case) -> Iterator[Finding]:
     """No NVIDIA GPU is seen.
@@ -130,3 +112,6 @@ def no_gpu(case: Case) -> Iterator[Finding]:
         because=f"NVIDIA driver {driver} shows no device" if driver else "no NVIDIA driver is installed",
         remedies=() if case.runtimes else (Pip(install=("onnxsd[cpu]",)),),
     )
+
+
+CHECKS = (driver_too_old, gpu_not_in_wheel, gpu_hidden, no_gpu)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxsd.doctor.case import Case, check, floors_text
+from onnxsd.doctor.case import Case, check, floors_text, names_of
 from onnxsd.doctor.finding import Finding, Pip, Severity
-from onnxsd.machine import Distribution, Outcome
+from onnxsd.machine import Outcome
 
 
 @check("ort-two-wheels", needs=("distributions",))
@@ -24,7 +24,7 @@ def two_runtime_wheels(case: Case) -> Iterator[Finding]:
         return
     yield Finding(
         severity=Severity.ERROR,
-        summary=f"{len(case.runtimes)} packages provide onnxruntime: {_names(case.runtimes)}",
+        summary=f"{len(case.runtimes)} packages provide onnxruntime: {names_of(case.runtimes)}",
         because="they share one folder, so the last one installed wins and the CUDA provider can vanish",
         evidence=tuple(f"{one.name} {one.version} owns onnxruntime/" for one in case.runtimes),
         remedies=(case.reinstall(),),
@@ -97,31 +97,6 @@ def cpu_wheel_beside_gpu(case: Case) -> Iterator[Finding]:
     )
 
 
-@check("cudnn-two-majors", needs=("distributions",))
-def cudnn_two_majors(case: Case) -> Iterator[Finding]:
-    """cuDNN for CUDA 12 and for CUDA 13 are both installed, and overwrite each other.
-
-    `nvidia-cudnn-cu12` and `nvidia-cudnn-cu13` install the same files (nvidia/cudnn/lib/libcudnn*.so.9).
-    The last one wins, and the other's users load a cuDNN that was built for another CUDA. Resolvers produce
-    this state when torch is for one CUDA major and onnxruntime-gpu for the other.
-
-    Sources: file lists of nvidia-cudnn-cu12 9.10.2.21 and nvidia-cudnn-cu13 9.28.0.42.
-    """
-    both = [one for one in case.machine.distributions if one.name.startswith("nvidia-cudnn-cu")]
-    if len(both) < 2:
-        return
-    yield Finding(
-        severity=Severity.ERROR,
-        summary=f"cuDNN is installed for two CUDA majors: {_names(tuple(both))}",
-        because="both packages install the same files, so one of them is broken",
-        remedies=(
-            Pip(
-                uninstall=tuple(one.name for one in (*both, *case.runtimes)), install=case.reinstall().install
-            ),
-        ),
-    )
-
-
 @check("run-packages", needs=("distributions",))
 def run_packages_missing(case: Case) -> Iterator[Finding]:
     """Packages that `onnxsd[run]` brings are missing or too old.
@@ -147,5 +122,10 @@ def run_packages_missing(case: Case) -> Iterator[Finding]:
         )
 
 
-def _names(found: tuple[Distribution, ...]) -> str:
-    return ", ".join(f"{one.name} {one.version}" for one in found)
+CHECKS = (
+    two_runtime_wheels,
+    runtime_missing,
+    runtime_below_floor,
+    cpu_wheel_beside_gpu,
+    run_packages_missing,
+)

@@ -78,3 +78,6 @@ def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float 
 def _log(probe: SessionProbe) -> tuple[str, ...]:
     """The end of the native log, where the reason stands."""
     return tuple(probe.native_log.splitlines()[-_LOG_LINES:])
+
+
+CHECKS = (runtime_does_not_run, cuda_does_not_run)
