@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,7 @@ from onnxsd.matrix.rows import Matrix
 from onnxsd.records import decode, encode
 
 NAME = "compat_matrix.yaml"
-SCHEMA = 1
+SCHEMA = 2
 _WIDTH = 110  # characters; lists of plain values stay on one line up to here
 
 
@@ -51,6 +52,21 @@ def faults_of(matrix: Matrix) -> Iterator[str]:
     """What is wrong although every field has its type."""
     if matrix.schema != SCHEMA:
         yield f"schema: this onnxsd reads {SCHEMA}, found {matrix.schema}"
+    for name, rows in tables_of(matrix).items():
+        if not rows:
+            yield f"{name}: empty"
+        yield from (f"{name}[{at}]: no source" for at, row in enumerate(rows) if not row.source.strip())
+    yield from _faults_of_releases(matrix)
+    yield from _faults_between_rows(matrix)
+
+
+def tables_of(matrix: Matrix) -> dict[str, tuple[Any, ...]]:
+    """Every list of rows by its name; each row has a `source` and a `checked` date."""
+    values = {field.name: getattr(matrix, field.name) for field in dataclasses.fields(matrix)}
+    return {name: value for name, value in values.items() if isinstance(value, tuple)}
+
+
+def _faults_of_releases(matrix: Matrix) -> Iterator[str]:
     versions = [row.version for row in matrix.releases]
     if sorted(set(versions), reverse=True) != versions:
         yield "releases: wanted each once, newest first"
@@ -60,11 +76,17 @@ def faults_of(matrix: Matrix) -> Iterator[str]:
             yield f"releases {release.version}: no row of drivers for CUDA {release.cuda_major}"
         if not release.wheels or not all(wheel.tags and wheel.abis for wheel in release.wheels):
             yield f"releases {release.version}: a wheel without tags or without Python ABIs"
-    for kind in ("floors", "requirements", "drivers", "branches", "pip_tags", "systems", "releases"):
-        rows = getattr(matrix, kind)
-        if not rows:
-            yield f"{kind}: empty"
-        yield from (f"{kind}[{at}]: no source" for at, row in enumerate(rows) if not row.source.strip())
+
+
+def _faults_between_rows(matrix: Matrix) -> Iterator[str]:
+    there = {row.version for row in matrix.releases}
+    for row in matrix.vanished:
+        if row.instead not in there:
+            yield f"vanished {row.versions}: instead {row.instead} is not among the releases"
+        yield from (f"vanished {row.versions}: {one} is there" for one in there if one in row.versions)
+    for floor in matrix.floors:
+        if floor.package not in {row.package for row in matrix.runtimes}:
+            yield f"floors {floor.package}: no row of runtimes"
 
 
 def _shipped_text() -> str:

@@ -1,139 +1,25 @@
-"""The rows of the matrix. Each says where it was read and when; none is judged here."""
+"""The matrix: all rows, and the questions that a judgement asks of them. None is judged here."""
 
 from __future__ import annotations
 
-import datetime
-import enum
 from dataclasses import dataclass
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from onnxsd.matrix.companions import Clash, Fit, LibraryPackage, ModelFormat, Runtime, TorchBuild
+from onnxsd.matrix.drivers import Branch, CudaMajor, Toolkit
+from onnxsd.matrix.feeds import Feed
+from onnxsd.matrix.goals import Floor, Goal, Requirement
+from onnxsd.matrix.gpus import CudaGpus, CudnnGpus, GpuCompanion, GpuFamily
+from onnxsd.matrix.installers import PipFeature, PipTag
+from onnxsd.matrix.releases import Release, Vanished
+from onnxsd.matrix.systems import Image, Libc, OddSystem
 from onnxsd.records import Dotted
-
-
-class Goal(enum.Enum):
-    """What a machine is to be ready for."""
-
-    GENERATE = "generate"
-    EXPORT = "export"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
-    """The oldest release of a runtime that serves a goal; `cuda_major` None stands for any build."""
-
-    goal: Goal
-    package: str
-    cuda_major: int | None
-    version: Version
-    because: str
-    source: str
-    checked: datetime.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CudaMajor:
-    """The oldest driver on which a build for this CUDA major runs."""
-
-    major: int
-    linux: Dotted
-    windows: Dotted
-    source: str
-    checked: datetime.date
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
-    """The CUDA version that a branch of drivers offers."""
-
-    branch: Dotted
-    cuda: Dotted
-    source: str
-    checked: datetime.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipTag:
-    """The oldest pip that knows wheels whose platform tag starts so."""
-
-    prefix: str
-    pip: Version
-    source: str
-    checked: datetime.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requirement:
-    """A package that `onnxsd[run]` brings, and the oldest version that serves."""
-
-    name: str
-    minimum: Version
-    source: str
-    checked: datetime.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuCompanion:
-    """A requirement to add where a GPU's compute capability is below a limit."""
-
-    cuda_major: int
-    below: Dotted
-    requirement: str
-    because: str
-    source: str
-    checked: datetime.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Libc:
-    """Systems that come with a version of glibc."""
-
-    glibc: Dotted
-    systems: tuple[str, ...]
-    source: str
-    checked: datetime.date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wheel:
-    """A release's wheels for one platform: who can install them, and the GPUs that they hold code for."""
-
-    platform: str
-    tags: tuple[str, ...]
-    abis: tuple[str, ...]
-    sass: tuple[str, ...] | None  # machine code: 86 runs on 8.6 and 8.9, 90a on 9.0 alone; None: not read
-    ptx: tuple[str, ...] | None  # compiled at the first start
-    evidence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """One release of onnxruntime-gpu on the default index."""
-
-    version: Version
-    released: datetime.date
-    requires_python: SpecifierSet | None
-    cuda_major: int
-    cuda: Dotted | None  # the toolkit it was built with
-    cudnn_major: int
-    cudnn_required: bool
-    extras: tuple[str, ...]  # those that bring the CUDA libraries
-    companions: tuple[str, ...]  # what to install beside it where no extra does
-    extras_fault: str | None = None  # why pip cannot install the extras
-    wheels: tuple[Wheel, ...]
-    source: str
-    checked: datetime.date
-
-    def wheel_for(self, platform: str) -> Wheel | None:
-        """The wheels for a platform, by the matrix's name for it (`linux_x86_64`)."""
-        return next((wheel for wheel in self.wheels if wheel.platform == platform), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """All that is known, releases newest first."""
+    """All that is known: rows kept by hand first, then releases, newest first, as their wheels say."""
 
     schema: int
     package: str
@@ -142,9 +28,24 @@ class Matrix:
     requirements: tuple[Requirement, ...]
     drivers: tuple[CudaMajor, ...]
     branches: tuple[Branch, ...]
-    pip_tags: tuple[PipTag, ...]
+    toolkits: tuple[Toolkit, ...]
+    gpu_families: tuple[GpuFamily, ...]
+    cuda_gpus: tuple[CudaGpus, ...]
+    cudnn_gpus: tuple[CudnnGpus, ...]
     gpu_companions: tuple[GpuCompanion, ...]
+    pip_tags: tuple[PipTag, ...]
+    pip_features: tuple[PipFeature, ...]
     systems: tuple[Libc, ...]
+    odd_systems: tuple[OddSystem, ...]
+    images: tuple[Image, ...]
+    feeds: tuple[Feed, ...]
+    torch_builds: tuple[TorchBuild, ...]
+    fits: tuple[Fit, ...]
+    clashes: tuple[Clash, ...]
+    runtimes: tuple[Runtime, ...]
+    library_packages: tuple[LibraryPackage, ...]
+    model_formats: tuple[ModelFormat, ...]
+    vanished: tuple[Vanished, ...]
     releases: tuple[Release, ...]
 
     def release(self, version: Version) -> Release | None:
@@ -175,3 +76,37 @@ class Matrix:
         """Systems whose glibc is the first on record at least this new."""
         newer = [row for row in self.systems if row.glibc >= glibc]
         return min(newer, key=lambda row: row.glibc).systems if newer else ()
+
+    def gpu_names(self, compute_capability: Dotted) -> tuple[str, ...]:
+        """Names of GPUs of a compute capability; none where it is not on record."""
+        rows = (row for row in self.gpu_families if row.compute_capability == compute_capability)
+        return next((row.names for row in rows), ())
+
+    def torch_build(self, version: Version) -> TorchBuild | None:
+        """The default index's build of a torch release, else of the newest patch of the same minor one."""
+        rows = [row for row in self.torch_builds if row.version.release[:2] == version.release[:2]]
+        exact = (row for row in rows if row.version.release == version.release)
+        return next(exact, max(rows, key=lambda row: row.version, default=None))
+
+    def torch_cuda(self, version: Version) -> Dotted | None:
+        """The CUDA version of an installed torch: its `+cu126`, else the default build's; None for `+cpu`.
+
+        None too for a release that is not on record.
+        """
+        local = version.local or ""
+        if local.startswith("cu") and local[2:].isdecimal():
+            return Dotted.parse(f"{local[2:-1]}.{local[-1]}")  # cu126: 12.6; cu130: 13.0
+        build = None if local else self.torch_build(version)
+        return build.cuda if build else None
+
+    def package_of(self, library: str) -> LibraryPackage | None:
+        """Who brings a library, by the name that a loader asks for (`libcublasLt.so.12`, `cudnn64_9.dll`).
+
+        A name that several CUDA majors share (`libcurand.so.10`) gives the newest's row.
+        """
+        rows = [row for row in self.library_packages if library in (*row.linux, *row.windows)]
+        return max(rows, key=lambda row: row.cuda_major, default=None)
+
+    def runtime(self, package: str) -> Runtime | None:
+        """The row of a package that owns the import name `onnxruntime`."""
+        return next((row for row in self.runtimes if row.package == package), None)
