@@ -1,9 +1,8 @@
-"""The frame of the command line: its errors and exit codes, what it imports, and `doctor`'s options."""
+"""The frame of the command line: its errors and exit codes, and what it imports."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -155,96 +154,6 @@ def test_a_closed_pipe_is_quiet() -> None:
     os.close(writer)
 
     assert done.stderr == ""
-
-
-def test_doctor_exits_as_its_findings_say() -> None:
-    assert run("doctor", *facts("healthy_cuda13")).exit_code == 0
-    assert run("doctor", *facts("laptop_without_gpu")).exit_code == 0
-    assert run("doctor", *facts("laptop_without_gpu"), "--strict").exit_code == 1
-    assert run("doctor", *facts("old_driver_550")).exit_code == 1
-
-
-def test_doctor_prints_one_json_object() -> None:
-    result = run("doctor", *facts("old_driver_550"), "--json")
-    plain = json.loads(result.stdout)
-
-    assert list(plain) == ["schema", "machine", "goal", "findings", "recommendation", "exit_code"]
-    assert plain["exit_code"] == result.exit_code == 1
-    assert plain["recommendation"]["version"] == "1.26.0"
-    assert plain["recommendation"]["index"] == {"name": "pypi", "url": None}
-    assert set(plain["findings"][0]) == {"id", "severity", "summary", "because", "evidence", "remedies"}
-
-
-def test_doctor_prints_plain_text_in_a_pipe() -> None:
-    result = run("doctor", *facts("old_driver_550"))
-
-    assert "\x1b" not in result.stdout
-    assert "[driver-too-old]" in result.stdout
-    assert "$ python -m pip install 'onnxsd[run]' 'onnxruntime-gpu[cuda,cudnn]==1.26.0'" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("not ready to generate: ")
-
-
-def test_doctor_is_gentler_when_the_goal_is_an_export() -> None:
-    assert run("doctor", *facts("cpu_wheel_on_gpu")).exit_code == 1
-    assert run("doctor", *facts("cpu_wheel_on_gpu"), "--for", "export").exit_code == 0
-
-
-def test_doctor_runs_one_check() -> None:
-    plain = json.loads(run("doctor", *facts("old_glibc"), "--check", "glibc-too-old", "--json").stdout)
-
-    assert [finding["id"] for finding in plain["findings"]] == ["glibc-too-old"]
-
-
-def test_doctor_writes_what_it_saw(tmp_path: Path) -> None:
-    saved = tmp_path / "facts.json"
-    result = run("doctor", *facts("old_glibc"), "--save-facts", str(saved))
-
-    assert saved.read_text(encoding="utf-8") == (MACHINES / "old_glibc.json").read_text(encoding="utf-8")
-    assert str(saved) in result.stderr
-
-
-def test_doctor_says_what_if() -> None:
-    result = run("doctor", *facts("healthy_cuda13"), "--set", "driver=550.54.15", "--json")
-
-    assert json.loads(result.stdout)["recommendation"]["version"] == "1.26.0"
-    assert run("doctor", *facts("healthy_cuda13"), "--set", "driver=new").exit_code == 2
-
-
-def test_doctor_says_where_it_cannot_save_facts(tmp_path: Path) -> None:
-    result = run("doctor", *facts("old_glibc"), "--save-facts", str(tmp_path / "absent" / "facts.json"))
-
-    assert result.exit_code == 6
-    assert "cannot write the facts to " in result.stderr
-
-
-def test_doctor_explains_as_json() -> None:
-    page = json.loads(run("doctor", "--explain", "no-gpu", "--json").stdout)
-
-    assert (page["schema"], page["id"]) == (1, "no-gpu")
-    assert page["page"]
-
-
-def test_doctor_explains_and_lists_its_checks() -> None:
-    listed = run("doctor", "--list-checks").stdout.splitlines()
-
-    assert len(listed) == 17
-    for line in listed:
-        assert run("doctor", "--explain", line.split()[0]).exit_code == 0
-
-
-def test_doctor_refuses_facts_that_are_none(tmp_path: Path) -> None:
-    path = tmp_path / "facts.json"
-    path.write_text("{}", encoding="utf-8")
-
-    assert run("doctor", "--facts", str(path)).exit_code == 3
-
-
-def test_doctor_looks_at_this_machine() -> None:
-    result = run("doctor", "--json")
-    plain = json.loads(result.stdout)
-
-    assert result.exit_code == plain["exit_code"]
-    assert plain["machine"]["probes"][0]["provider"] == "CPUExecutionProvider"
 
 
 def main_folder() -> Path:
