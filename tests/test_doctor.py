@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import doctor_rows_gpu
+import doctor_rows_packages
 import pytest
+from doctor_cases import HEALTHY, MATRIX, differing_fields, findings_of, judge, load, recorded, settings
 from packaging import tags
 from packaging.version import Version
 
 from onnxsd import doctor, machine, matrix
-from onnxsd.doctor import CHECKS, Diagnosis, Finding, Severity
+from onnxsd.doctor import CHECKS, Severity
 from onnxsd.doctor.case import Check
 from onnxsd.doctor.fit import Coverage, coverage
 from onnxsd.errors import BadInputError, UsageError
@@ -26,75 +30,45 @@ from onnxsd.matrix.file import parse
 from onnxsd.records import Dotted
 
 ROOT = Path(__file__).parents[1]
-MACHINES = Path(__file__).parent / "machines"
-MATRIX = matrix.load()
-HEALTHY = ("healthy_cuda13", "healthy_cuda12", "recorded_h200")
-
-# Each check, and every recorded machine on which it fires; on all the others it is silent.
-FIRES = {
-    "ort-two-wheels": {"both_runtime_wheels", "recorded_h200_two_wheels"},
-    "ort-missing": {"nothing_installed"},
-    "ort-does-not-run": {"runtime_crashes"},
-    "ort-below-floor": {"old_glibc", "python310_with_gpu"},
-    "ort-cpu-wheel-with-gpu": {"cpu_wheel_on_gpu"},
-    "cuda-does-not-run": {
-        "both_runtime_wheels",
-        "old_driver_550",
-        "cublas_missing",
-        "old_glibc",
-        "b200_with_newest_wheel",
-        "gpu_hidden",
-        "gpu_and_cpu_disagree",
-    },
-    "driver-too-old": {"old_driver_550"},
-    "gpu-not-in-wheel": {"b200_with_newest_wheel"},
-    "gpu-hidden": {"gpu_hidden"},
-    "cudnn-two-majors": {"two_cudnn_majors"},
-    "no-wheel-serves": {"old_glibc", "python310_with_gpu"},
-    "python-without-wheel": {"old_glibc", "python310_with_gpu"},
-    "glibc-too-old": {"old_glibc"},
-    "pip-too-old": {"old_pip"},
-    "run-packages": {"nothing_installed", "old_glibc"},
-    "ort-release-unknown": {"nightly_runtime"},
-    "no-gpu": {"laptop_without_gpu", "runtime_crashes"},
-}
+ROWS = {row.check: row for row in (*doctor_rows_packages.ROWS, *doctor_rows_gpu.ROWS)}
+# On these nothing fires: the last has facts that could not be read.
+SILENT = {*HEALTHY, "nvml_broken"}
 
 
-def load(name: str) -> Machine:
-    """A recorded machine."""
-    return machine.load(MACHINES / f"{name}.json")
+@functools.cache
+def fired_on(name: str) -> frozenset[str]:
+    """The checks that find something on a machine, other than that they could not look."""
+    found = judge(load(name)).findings
+    return frozenset(finding.id for finding in found if finding.severity is not Severity.UNKNOWN)
 
 
-def judge(seen: Machine, goal: Goal = Goal.GENERATE) -> Diagnosis:
-    """What the doctor says of a machine."""
-    return doctor.diagnose(seen, MATRIX, goal)
+def test_every_check_has_a_row_and_every_row_a_check() -> None:
+    rows = [row.check for row in (*doctor_rows_packages.ROWS, *doctor_rows_gpu.ROWS)]
 
-
-def settings(*changes: str) -> Machine:
-    """A clean machine that differs from the healthy one as `--set` says."""
-    return machine.with_settings(load("healthy_cuda13"), changes)
-
-
-def findings_of(diagnosis: Diagnosis, check_id: str) -> list[Finding]:
-    """What one check found."""
-    return [finding for finding in diagnosis.findings if finding.id == check_id]
+    assert sorted(rows) == sorted(check.id for check in CHECKS)
 
 
 def test_every_recorded_machine_is_named_in_a_row() -> None:
-    recorded = {path.stem for path in MACHINES.glob("*.json")}
+    named = {name for row in ROWS.values() for name in row.machines}
 
-    assert recorded == set().union(*FIRES.values()) | set(HEALTHY) | {"nvml_broken"}
+    assert set(recorded()) == named | SILENT
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
 def test_a_check_fires_on_its_machines_and_on_no_other(check: Check) -> None:
-    fired = set()
-    for path in MACHINES.glob("*.json"):
-        found = findings_of(judge(machine.load(path)), check.id)
-        if any(finding.severity is not Severity.UNKNOWN for finding in found):
-            fired.add(path.stem)
+    fired = {name for name in recorded() if check.id in fired_on(name)}
 
-    assert fired == FIRES[check.id]
+    assert fired == set(ROWS[check.id].machines)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_a_check_is_silent_on_its_near_miss(check: Check) -> None:
+    row = ROWS[check.id]
+    sick = load(row.machines[0])
+    near = row.near_miss(sick)
+
+    assert len(differing_fields(sick, near)) == 1
+    assert judge(near, checks=(check,)).findings == ()
 
 
 @pytest.mark.parametrize("name", HEALTHY)
