@@ -1,4 +1,4 @@
-"""Writes the tokenizer of a random checkpoint: a vocabulary of our own in CLIP's file formats."""
+"""Writes the tokenizer of a checkpoint made here: a vocabulary of our own in CLIP's file formats."""
 
 from __future__ import annotations
 
@@ -40,13 +40,16 @@ space planet galaxy future fantasy magic dream story scene world nature life lov
 """
 
 
-def write_tokenizer(folder: Path, *, vocab_size: int, pad_token: str, max_length: int = 77) -> None:
+def write_tokenizer(
+    folder: Path, *, vocab_size: int, pad_token: str, max_length: int = 77, words: str = WORDS
+) -> None:
     """Writes vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json, as CLIP has them.
 
     vocab_size: the text encoder's; every id is below it, and there may be fewer tokens than that.
     pad_token: the end-of-text marker (SD 1.x, SDXL's first tokenizer) or "!" (SD 2.x, SDXL's second).
+    words: those that become one token each, as far as there is room.
     """
-    ids, merges = build_vocabulary(vocab_size)
+    ids, merges = build_vocabulary(vocab_size, words)
     if pad_token not in ids:
         raise UsageError(
             f"asked to pad with {pad_token!r}, which the vocabulary lacks", hint=f"use {END} or !"
@@ -64,7 +67,9 @@ def write_tokenizer(folder: Path, *, vocab_size: int, pad_token: str, max_length
         _write(folder / name, json.dumps(content, indent=2) + "\n")
 
 
-def build_vocabulary(vocab_size: int) -> tuple[dict[str, int], tuple[tuple[str, str], ...]]:
+def build_vocabulary(
+    vocab_size: int, words: str = WORDS
+) -> tuple[dict[str, int], tuple[tuple[str, str], ...]]:
     """Ids below `vocab_size` and the merges that make them, the same at every call.
 
     In CLIP's order: 256 bytes, 256 bytes that end a word, merges, start of text, end of text. End of text
@@ -75,7 +80,7 @@ def build_vocabulary(vocab_size: int) -> tuple[dict[str, int], tuple[tuple[str, 
     room = vocab_size - len(tokens) - 2
     if room < 0:
         raise UsageError(f"asked for {vocab_size} tokens; the bytes and markers alone need {len(tokens) + 2}")
-    merges = _all_merges()[:room]
+    merges = _all_merges(words)[:room]
     tokens += [left + right for left, right in merges]
     tokens += [START, END]
     return {token: index for index, token in enumerate(tokens)}, merges
@@ -92,9 +97,9 @@ def byte_symbols() -> list[str]:
 
 
 @cache
-def _all_merges() -> tuple[tuple[str, str], ...]:
-    """The merges that make each of WORDS one token: the most frequent pair first, of equals the lesser."""
-    pieces = [(*word[:-1], word[-1] + WORD_END) for word in sorted(set(WORDS.split()))]
+def _all_merges(words: str) -> tuple[tuple[str, str], ...]:
+    """The merges that make each word one token: the most frequent pair first, of equals the lesser."""
+    pieces = [(*word[:-1], word[-1] + WORD_END) for word in sorted(set(words.split()))]
     merges: list[tuple[str, str]] = []
     made: set[str] = set()
     while True:
