@@ -6,10 +6,13 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from onnxsd.doctor.recommend import Recommendation, quoted
+from onnxsd.doctor.recommend import Recommendation
+from onnxsd.doctor.remedy import ByHand, Pip
 from onnxsd.machine import Machine
 from onnxsd.matrix import Goal
 from onnxsd.records import encode
+
+__all__ = ["SCHEMA", "ByHand", "Diagnosis", "Finding", "Pip", "Severity"]
 
 SCHEMA = 1
 
@@ -21,40 +24,6 @@ class Severity(enum.Enum):
     WARNING = "warning"
     UNKNOWN = "unknown"
     INFO = "info"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pip:
-    """Packages to remove, and requirements to install after that."""
-
-    uninstall: tuple[str, ...] = ()
-    install: tuple[str, ...] = ()
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The commands to run, in order."""
-        lines = []
-        if self.uninstall:
-            lines.append("python -m pip uninstall -y " + " ".join(self.uninstall))
-        if self.install:
-            lines.append("python -m pip install " + " ".join(quoted(item) for item in self.install))
-        return tuple(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """The remedy as plain values."""
-        return {"kind": "pip", "commands": list(self.commands)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ByHand:
-    """What only a person can do: a driver, an operating system, another Python."""
-
-    steps: tuple[str, ...]
-    commands: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The remedy as plain values."""
-        return {"kind": "by-hand", "steps": list(self.steps), "commands": list(self.commands)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

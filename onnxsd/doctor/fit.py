@@ -5,12 +5,31 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from packaging.specifiers import SpecifierSet
+from packaging.tags import Tag, compatible_tags, cpython_tags, parse_tag
 
-from onnxsd.machine import Gpu, Machine, OperatingSystem
+from onnxsd.doctor.driver_fit import driver_runs, offered_cuda, oldest_driver, takes_compat_package
+from onnxsd.doctor.gpu_code import Coverage, code_capability, codes_text, coverage, describe
+from onnxsd.machine import Machine, OperatingSystem
 from onnxsd.matrix import Matrix, Release, Wheel
 from onnxsd.records import Dotted
+
+__all__ = [
+    "Coverage",
+    "Kind",
+    "Obstacle",
+    "best_tag",
+    "code_capability",
+    "coverage",
+    "describe",
+    "matching_tag",
+    "obstacles",
+]
+
+# PT_GNU_STACK with X: refused from glibc 2.41 on (microsoft/onnxruntime#24911; glibc 2.41 NEWS).
+_NO_EXECUTABLE_STACK = Dotted.parse("2.41")
 
 
 class Kind(enum.Enum):
@@ -22,15 +41,6 @@ class Kind(enum.Enum):
     DRIVER = "driver"
     GPU = "gpu"
     EXTRAS = "extras"
-
-
-class Coverage(enum.Enum):
-    """What a wheel holds for a GPU."""
-
-    MACHINE_CODE = "machine-code"
-    COMPILED_AT_START = "compiled-at-start"
-    NONE = "none"
-    UNREAD = "unread"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,36 +66,41 @@ def obstacles(release: Release, machine: Machine, matrix: Matrix) -> tuple[Obsta
     )
 
 
+def best_tag(wheel: Wheel, machine: Machine) -> Tag | None:
+    """The first of the tags that this Python takes, best first, which one of the wheels has."""
+    carried = _tags_of(wheel)
+    return next((tag for tag in _taken_by(machine) if tag in carried), None)
+
+
 def matching_tag(wheel: Wheel, machine: Machine) -> str | None:
     """The best of the wheel's platform tags that the machine accepts."""
     return next((tag for tag in machine.platform_tags if tag in wheel.tags), None)
 
 
-def coverage(wheel: Wheel, gpu: Gpu) -> Coverage:
-    """What the wheel holds for this GPU.
-
-    Machine code runs on its own major version with the same or a later minor one, PTX on everything later; an
-    `a` after either binds it to exactly that capability (facts read from the fatbins of 1.26.0 and 1.31.1).
-    """
-    if wheel.sass is None or wheel.ptx is None:
-        return Coverage.UNREAD
-    here = gpu.compute_capability
-    if any(_runs(code, here) and code_capability(code)[0] == here[0] for code in wheel.sass):
-        return Coverage.MACHINE_CODE
-    if any(_runs(code, here) for code in wheel.ptx):
-        return Coverage.COMPILED_AT_START
-    return Coverage.NONE
+def _taken_by(machine: Machine) -> tuple[Tag, ...]:
+    release = machine.python.version.release[:2]
+    return _taken(
+        machine.python.implementation,
+        (release[0], release[1] if len(release) > 1 else 0),
+        machine.python.abi,
+        machine.platform_tags,
+    )
 
 
-def code_capability(code: str) -> tuple[int, int]:
-    """The compute capability that `86` or `120a` names: its last digit is the minor part."""
-    digits = code.rstrip("a")
-    return int(digits[:-1]), int(digits[-1])
+@lru_cache(maxsize=256)
+def _taken(
+    implementation: str, version: tuple[int, int], abi: str, platforms: tuple[str, ...]
+) -> tuple[Tag, ...]:
+    """As pip builds them: the interpreter's own tags, then those for any Python."""
+    own = cpython_tags(version, [abi], platforms) if implementation == "cpython" else ()
+    return (*own, *compatible_tags(version, f"cp{version[0]}{version[1]}", platforms))
 
 
-def _runs(code: str, here: tuple[int, int]) -> bool:
-    target = code_capability(code)
-    return target == here if code.endswith("a") else target <= here
+@lru_cache(maxsize=1024)
+def _tags_of(wheel: Wheel) -> frozenset[Tag]:
+    """The tags of all wheels of a group, one for each Python ABI."""
+    platforms = ".".join(wheel.tags)
+    return frozenset().union(*(parse_tag(f"{abi.rstrip('mt')}-{abi}-{platforms}") for abi in wheel.abis))
 
 
 def _no_platform(release: Release, machine: Machine) -> Obstacle:
@@ -98,15 +113,29 @@ def _no_platform(release: Release, machine: Machine) -> Obstacle:
 
 
 def _libc(wheel: Wheel, machine: Machine, matrix: Matrix) -> Iterator[Obstacle]:
-    if machine.reason_unreadable("platform_tags") or matching_tag(wheel, machine):
+    if machine.reason_unreadable("platform_tags"):
+        return
+    if matching_tag(wheel, machine):
+        yield from _executable_stack(wheel, machine)
         return
     wanted = min((glibc for glibc in map(_glibc_of, wheel.tags) if glibc), default=None)
     here = f"glibc {machine.glibc}" if machine.glibc else f"musl {machine.musl or 'or another C library'}"
+    if machine.os is not OperatingSystem.LINUX:
+        here = f"tags {', '.join(machine.platform_tags) or 'that are not known'}"
     yield Obstacle(
         kind=Kind.LIBC,
         reason=f"its wheels are {', '.join(wheel.tags)}, and this system has {here}",
         would_need=_system_with(wanted, matrix) if wanted else f"a system that takes {wheel.tags[0]}",
     )
+
+
+def _executable_stack(wheel: Wheel, machine: Machine) -> Iterator[Obstacle]:
+    if wheel.executable_stack and machine.glibc is not None and machine.glibc >= _NO_EXECUTABLE_STACK:
+        yield Obstacle(
+            kind=Kind.LIBC,
+            reason=f"its module asks for an executable stack, which glibc {machine.glibc} refuses",
+            would_need=f"a system with glibc older than {_NO_EXECUTABLE_STACK}",
+        )
 
 
 def _system_with(glibc: Dotted, matrix: Matrix) -> str:
@@ -122,15 +151,30 @@ def _glibc_of(tag: str) -> Dotted | None:
 
 
 def _python(release: Release, wheel: Wheel, machine: Machine) -> Iterator[Obstacle]:
-    allowed = release.requires_python or SpecifierSet()
-    if machine.python.abi in wheel.abis and machine.python.version in allowed:
-        return
+    python = machine.python
     have = ", ".join(wheel.abis)
-    yield Obstacle(
-        kind=Kind.PYTHON,
-        reason=f"it has wheels for {have}, and this Python {machine.python.version} is {machine.python.abi}",
-        would_need=f"a Python whose ABI is one of {have}",
-    )
+    if python.bits == 32:
+        yield Obstacle(
+            kind=Kind.PYTHON,
+            reason="its wheels are for 64-bit Pythons, and this one has 32 bits",
+            would_need="a 64-bit Python on a 64-bit system",
+        )
+        return
+    known_tags = matching_tag(wheel, machine) is not None
+    fits = best_tag(wheel, machine) is not None if known_tags else python.abi in wheel.abis
+    if not fits:
+        kind = "" if python.implementation == "cpython" else f"{python.implementation} "
+        yield Obstacle(
+            kind=Kind.PYTHON,
+            reason=f"it has wheels for {have}, and this {kind}Python {python.version} is {python.abi}",
+            would_need=f"a Python whose ABI is one of {have}",
+        )
+    elif python.version not in (release.requires_python or SpecifierSet()):
+        yield Obstacle(
+            kind=Kind.PYTHON,
+            reason=f"it asks for Python {release.requires_python}, and this one is {python.version}",
+            would_need=f"a Python that is {release.requires_python}",
+        )
 
 
 def _extras(release: Release) -> Iterator[Obstacle]:
@@ -143,13 +187,15 @@ def _extras(release: Release) -> Iterator[Obstacle]:
 
 
 def _driver(release: Release, machine: Machine, matrix: Matrix) -> Iterator[Obstacle]:
-    wanted = matrix.minimum_driver(release.cuda_major, windows=machine.os is OperatingSystem.WINDOWS)
-    if machine.driver is None or machine.driver >= wanted:
+    if driver_runs(release.cuda_major, machine, matrix):
         return
+    wanted = oldest_driver(release.cuda_major, machine, matrix)
+    minor = release.cuda.parts[1] if release.cuda and len(release.cuda.parts) > 1 else 0
+    compat = f", or NVIDIA's package cuda-compat-{release.cuda_major}-{minor}, which data-centre GPUs take"
     yield Obstacle(
         kind=Kind.DRIVER,
         reason=f"it is built for CUDA {release.cuda_major}, and driver {machine.driver} is below {wanted}",
-        would_need=f"NVIDIA driver {wanted} or newer",
+        would_need=f"NVIDIA driver {wanted} or newer" + (compat if takes_compat_package(machine) else ""),
     )
 
 
@@ -162,7 +208,7 @@ def _gpu(release: Release, wheel: Wheel, machine: Machine, matrix: Matrix) -> It
         gpu = machine.gpus[0]
         yield Obstacle(
             kind=Kind.GPU,
-            reason=f"it has no code for {describe(gpu)}: it has {_codes(wheel)}",
+            reason=f"it has no code for {describe(gpu)}: it has {codes_text(wheel)}",
             would_need="a GPU that its code covers",
         )
     elif Coverage.MACHINE_CODE not in found and Coverage.UNREAD not in found:
@@ -171,7 +217,7 @@ def _gpu(release: Release, wheel: Wheel, machine: Machine, matrix: Matrix) -> It
 
 def _driver_for_ptx(release: Release, machine: Machine, matrix: Matrix) -> Iterator[Obstacle]:
     """PTX is compiled by the driver, which has to be as new as the toolkit that made it (CUDA error 222)."""
-    offered = matrix.cuda_of(machine.driver) if machine.driver else None
+    offered = offered_cuda(machine, matrix)
     if release.cuda is None or offered is None or offered >= release.cuda:
         return
     yield Obstacle(
@@ -180,14 +226,3 @@ def _driver_for_ptx(release: Release, machine: Machine, matrix: Matrix) -> Itera
         f"up to CUDA {offered}",
         would_need=f"an NVIDIA driver that offers CUDA {release.cuda}",
     )
-
-
-def describe(gpu: Gpu) -> str:
-    """`NVIDIA A10G (compute capability 8.6)`."""
-    major, minor = gpu.compute_capability
-    return f"{gpu.name} (compute capability {major}.{minor})"
-
-
-def _codes(wheel: Wheel) -> str:
-    sass, ptx = wheel.sass or (), wheel.ptx or ()
-    return "sm " + " ".join(sass) + (" and PTX " + " ".join(ptx) if ptx else ", no PTX")
