@@ -126,3 +126,10 @@ def adding(name: str, version: str, *, provides: tuple[str, ...] = ()) -> Callab
 def as_on(name: str, field: str) -> Callable[[Machine], Machine]:
     """One field as another recorded machine has it."""
     return lambda seen: replace(seen, **{field: getattr(load(name), field)})
+
+
+def undamaged(distribution: str) -> Callable[[Machine], Machine]:
+    """A package's files as they were installed."""
+    return lambda seen: replace(
+        seen, damaged=tuple(file for file in seen.damaged if file.distribution != distribution)
+    )

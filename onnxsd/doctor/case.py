@@ -47,11 +47,15 @@ class Case:
     def reinstall(self, *, beside: bool = False) -> Pip:
         """The remedy that leaves one runtime, the right one; `beside` keeps what is there."""
         best = self.recommendation
-        if best is not None and best.suffices:
-            wanted: tuple[str, ...] = ("onnxsd[run]", best.requirement, *best.companions)
-        else:
-            wanted = ("onnxsd[cpu]",)
-        return Pip(uninstall=() if beside else tuple(one.name for one in self.runtimes), install=wanted)
+        owners = () if beside else tuple(one.name for one in self.runtimes)
+        if best is None or not best.suffices:
+            return Pip(uninstall=owners, install=("onnxsd[cpu]",))
+        gone = dict.fromkeys((*owners, *(() if beside else best.remedy.uninstall)))
+        return replace(best.remedy, uninstall=tuple(gone))
+
+    def rewrite(self, one: Distribution) -> Pip:
+        """The remedy that writes a package's files again, at the version that pip believes is there."""
+        return Pip(overwrite=(f"{one.name}=={one.version}",))
 
 
 def floors_text(case: Case, package: str) -> str:

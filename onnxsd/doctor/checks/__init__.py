@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from onnxsd.doctor.checks import fitting, gpu, nvidia, packages, probes, release
+from onnxsd.doctor.checks import (
+    builds,
+    companions,
+    fitting,
+    gpu,
+    nvidia,
+    packages,
+    probes,
+    python,
+    release,
+    shadowing,
+)
 
 CHECKS = (
     *packages.CHECKS,
+    *shadowing.CHECKS,
+    *builds.CHECKS,
     *probes.CHECKS,
     *gpu.CHECKS,
     *nvidia.CHECKS,
+    *companions.CHECKS,
+    *python.CHECKS,
     *fitting.CHECKS,
     *release.CHECKS,
 )

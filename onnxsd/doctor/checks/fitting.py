@@ -43,25 +43,28 @@ def no_wheel_serves(case: Case) -> Iterator[Finding]:
 def python_without_wheel(case: Case) -> Iterator[Finding]:
     """No release of onnxruntime-gpu that serves the goal has a wheel for this Python.
 
-    Releases that serve have wheels for CPython 3.11 to 3.14; for 3.10 the newest is 1.23.2. There is none
-    for PyPy, and the free-threaded builds exist on Linux alone.
+    Releases that serve have wheels for CPython 3.11 to 3.14; for 3.10 the newest is 1.23.2. Wheels for a new
+    Python follow months after it. (What is not CPython, a 32-bit one and a free-threaded one have checks of
+    their own.)
 
     Source: tags and Requires-Python of the wheels.
     """
-    yield from _obstacle(case, Kind.PYTHON, "has a wheel for this Python")
+    python = case.machine.python
+    if python.implementation == "cpython" and python.bits == 64 and not python.free_threaded:
+        yield from _obstacle(case, Kind.PYTHON, "has a wheel for this Python")
 
 
 @check("glibc-too-old", needs=("platform_tags",))
 def glibc_too_old(case: Case) -> Iterator[Finding]:
-    """The system's C library is older than every wheel that serves the goal asks for, or is not glibc.
+    """The system's C library is older than every wheel that serves the goal asks for.
 
     The newest wheels are manylinux_2_28, the oldest that serve manylinux_2_27; on an older system pip
-    quietly takes a release of 2023. Alpine has musl, for which there is no wheel at all. A container with a
-    newer system runs on the same kernel and driver.
+    quietly takes a release of 2023. A container with a newer system runs on the same kernel and driver.
 
-    Sources: tags of the wheels; pypa's pep600_compliance for systems.
+    Sources: tags of the wheels; pypa's pep600_compliance for systems; microsoft/onnxruntime#21877.
     """
-    yield from _obstacle(case, Kind.LIBC, "installs on this system")
+    if case.machine.glibc is not None:
+        yield from _obstacle(case, Kind.LIBC, "installs on this system")
 
 
 @check("pip-too-old")

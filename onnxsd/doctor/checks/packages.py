@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check, floors_text, names_of
 from onnxsd.doctor.finding import Finding, Pip, Severity
+from onnxsd.doctor.folders import by_folder
 from onnxsd.machine import Outcome
+
+_SHOWN = 3
 
 
 @check("ort-two-wheels", needs=("distributions",))
@@ -18,17 +21,28 @@ def two_runtime_wheels(case: Case) -> Iterator[Finding]:
     vanishes or its libraries stay without the module that loads them. Asking for two of onnxsd's extras
     `cpu`, `cuda12` and `cuda13` does the same.
 
-    Sources: METADATA of all 341 onnxruntime-gpu wheels; microsoft/onnxruntime#26996.
+    Packages that ask for plain `onnxruntime` (rembg, fastembed, insightface, ultralytics) bring it too.
+
+    Sources: METADATA of all 341 onnxruntime-gpu wheels; microsoft/onnxruntime#26996, #7748, #3326;
+    qdrant/fastembed#608; ultralytics/ultralytics#21092.
     """
-    if len(case.runtimes) < 2:
+    if any(one.installer == "conda" for one in case.runtimes):  # `conda-pip-mix` knows what removes those
         return
-    yield Finding(
-        severity=Severity.ERROR,
-        summary=f"{len(case.runtimes)} packages provide onnxruntime: {names_of(case.runtimes)}",
-        because="they share one folder, so the last one installed wins and the CUDA provider can vanish",
-        evidence=tuple(f"{one.name} {one.version} owns onnxruntime/" for one in case.runtimes),
-        remedies=(case.reinstall(),),
-    )
+    for folder, owners in by_folder(case.runtimes).items():
+        if len(owners) < 2:
+            continue
+        names = {one.name for one in owners}
+        replaced = tuple(file for file in case.machine.damaged if file.distribution in names)
+        yield Finding(
+            severity=Severity.ERROR,
+            summary=f"{len(owners)} packages provide onnxruntime: {names_of(owners)}",
+            because="they share one folder, so the last one installed wins and the CUDA provider can vanish",
+            evidence=(
+                *(f"{one.name} {one.version} lies in {folder or 'the same folder'}" for one in owners),
+                *(f"{file.path} is no longer {file.distribution}'s" for file in replaced[:_SHOWN]),
+            ),
+            remedies=(case.reinstall(),),
+        )
 
 
 @check("ort-missing", needs=("distributions",))
