@@ -20,17 +20,17 @@ from shapes.packing import (
     X,
     Y,
 )
+from shapes.proportions import (
+    CROSS_HALF_WIDTH,
+    RING_HOLE,
+    SQUARE_HALF_SIDE,
+    STAR_RADIUS,
+    STAR_SHIFT,
+    STAR_WAIST,
+    TRIANGLE_RADIUS,
+    TRIANGLE_SHIFT,
+)
 from shapes.scene import Shape
-
-# Lengths in units of an object's radius, chosen so that the six shapes look equally large.
-SQUARE_HALF_SIDE = 0.86
-TRIANGLE_RADIUS, TRIANGLE_SHIFT = (
-    1.16,
-    0.2,
-)  # the tip's distance from the centroid, which lies that much lower
-STAR_RADIUS, STAR_WAIST, STAR_SHIFT = 1.15, 0.5, 0.05  # the tips' and the notches' distances
-RING_HOLE = 0.5
-CROSS_HALF_WIDTH = 0.33
 
 STRIPE_PERIOD = 0.095  # of the canvas's short side
 
