@@ -1,6 +1,6 @@
-"""Write the tiny ONNX model that the doctor runs to see whether a provider works.
+"""Write the tiny ONNX models that the doctor runs to see whether a provider works.
 
-Usage: python scripts/make_probe_model.py onnxsd/machine/probe.onnx
+Usage: python scripts/make_probe_model.py onnxsd/machine
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from onnx import TensorProto, helper
 # IR 8 and opset 13: what onnxruntime 1.11, the oldest GPU wheel on the index, still loads.
 IR_VERSION = 8
 OPSET = 13
+_DOMAIN = "com.microsoft"
+_HEADS = 2
 
 
-def model_bytes() -> bytes:
-    """A serialised graph of Conv, MatMul and Softmax, all of them operators that the CUDA provider has."""
+def plain() -> onnx.ModelProto:
+    """A graph of Conv, MatMul and Softmax, all of them operators that the CUDA provider has."""
     graph = helper.make_graph(
         [
             helper.make_node("Conv", ["x", "kernel"], ["h"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
@@ -30,11 +32,27 @@ def model_bytes() -> bytes:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])],
         [_wave("kernel", [4, 4, 3, 3]), _wave("weight", [8, 8])],
     )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="onnxsd"
-    )
+    model = _model(graph)
     onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+    return model
+
+
+def attention() -> onnx.ModelProto:
+    """A graph of onnxruntime's own MultiHeadAttention, which it has since 1.14 and every export needs."""
+    names = ["query", "key", "value"]
+    shape = [1, 8, _HEADS * 8]  # batch, tokens, heads times the size of one
+    graph = helper.make_graph(
+        [helper.make_node("MultiHeadAttention", names, ["y"], domain=_DOMAIN, num_heads=_HEADS)],
+        "onnxsd-probe-attention",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    return _model(graph, helper.make_opsetid(_DOMAIN, 1))
+
+
+def _model(graph: onnx.GraphProto, *domains: onnx.OperatorSetIdProto) -> onnx.ModelProto:
+    opsets = [helper.make_opsetid("", OPSET), *domains]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="onnxsd")
 
 
 def _wave(name: str, shape: list[int]) -> onnx.TensorProto:
@@ -44,10 +62,12 @@ def _wave(name: str, shape: list[int]) -> onnx.TensorProto:
 
 
 def main() -> None:
-    """Write the model to the path that was given."""
+    """Write the models to the folder that was given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("path", type=Path)
-    parser.parse_args().path.write_bytes(model_bytes())
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    for name, model in (("probe.onnx", plain()), ("probe_attention.onnx", attention())):
+        (folder / name).write_bytes(model.SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

@@ -1,154 +1,138 @@
-"""Reads this machine: each fact alone, so that one that cannot be read is recorded and the rest still are."""
+"""Reads a machine: each fact alone, so that one that cannot be read is recorded and the rest still are."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
-import site
-import sys
-import sysconfig
-from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from packaging import tags
 from packaging.version import Version
 
-from onnxsd.machine.facts import (
-    CpuArchitecture,
-    Environment,
-    Gpu,
-    Machine,
-    OperatingSystem,
-    Python,
-    Unreadable,
-    Variable,
-)
-from onnxsd.machine.installed import distributions
-from onnxsd.machine.nvidia import driver_version, gpus
-from onnxsd.machine.probe import probe_providers
-from onnxsd.records import Dotted
+from onnxsd.machine import container, devices, installers, interpreter, nvidia, packages, system
+from onnxsd.machine.facts import Library, Machine, OperatingSystem
+from onnxsd.machine.libraries import Search, driver_library, libraries
+from onnxsd.machine.nvidia import Nvml
+from onnxsd.machine.probing import Probing
+from onnxsd.machine.python import architecture, c_library, operating_system, python
+from onnxsd.machine.reader import Background, Reader
+from onnxsd.machine.tags import platform_tags_of
+from onnxsd.machine.variables import variables
 
-T = TypeVar("T")
-
-_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "CUDA_PATH")
-_ARCHITECTURES = {
-    "x86_64": CpuArchitecture.X86_64,
-    "amd64": CpuArchitecture.X86_64,
-    "aarch64": CpuArchitecture.AARCH64,
-    "arm64": CpuArchitecture.AARCH64,
-}
-_SYSTEMS = {
-    "linux": OperatingSystem.LINUX,
-    "win32": OperatingSystem.WINDOWS,
-    "darwin": OperatingSystem.MACOS,
-}
+_INSTALLER_TIMEOUT_S = 5.0
 
 
-class Reader:
-    """Reads facts one by one and keeps the reasons for those that it could not."""
+def snapshot(*, probe: bool = True, python: str | None = None) -> Machine:
+    """The facts about this machine; `probe` also imports onnxruntime and torch in child processes.
 
-    def __init__(self) -> None:
-        self.unreadable: list[Unreadable] = []
+    Args:
+        probe: whether to start child processes that import what may be broken.
+        python: another interpreter whose environment is looked at, by its path or its name.
 
-    def read(self, fact: str, collect: Callable[[], T], absent: T) -> T:
-        """What `collect` gives, or `absent` with the reason on record."""
-        try:
-            return collect()
-        except Exception as error:  # noqa: BLE001  (one fact of many may fail alone, and is recorded)
-            self.unreadable.append(Unreadable(fact=fact, reason=f"{type(error).__name__}: {error}"))
-            return absent
-
-
-def snapshot(*, probe: bool = True) -> Machine:
-    """The facts about this machine; `probe` also runs onnxruntime in child processes."""
-    reader = Reader()
-    found: tuple[Gpu, ...] = reader.read("gpus", gpus, ())
-    return Machine(
-        os=_SYSTEMS.get(sys.platform, OperatingSystem.OTHER),
-        arch=_ARCHITECTURES.get(platform.machine().lower(), CpuArchitecture.OTHER),
-        distro=None,
-        glibc=reader.read("glibc", _glibc, None),
-        musl=reader.read("musl", _musl, None),
-        wsl=False,
-        container=None,
-        python=_python(),
-        pip=reader.read("pip", _pip, None),
-        uv=None,
-        pip_index=None,
-        platform_tags=reader.read("platform_tags", lambda: tuple(tags.platform_tags()), ()),
-        driver=reader.read("driver", driver_version, None),
-        driver_cuda=None,
-        kernel_driver=None,
-        driver_library=None,
-        device_nodes=(),
-        gpus=found,
-        other_gpus=(),
-        distributions=reader.read("distributions", lambda: distributions(reader.unreadable), ()),
-        modules=(),
-        damaged=(),
-        libraries=(),
-        variables=tuple(
-            Variable(name=name, value=os.environ[name]) for name in _VARIABLES if name in os.environ
-        ),
-        memory_bytes=reader.read("memory_bytes", _memory_bytes, None),
-        disk_free_bytes=reader.read("disk_free_bytes", lambda: shutil.disk_usage(Path.cwd()).free, None),
-        temp_free_bytes=None,
-        cache_free_bytes=None,
-        probes=reader.read("probes", lambda: probe_providers(with_cuda=bool(found)), None) if probe else None,
-        torch_probe=None,
-        unreadable=tuple(reader.unreadable),
-    )
+    Raises:
+        UsageError: `python` is no interpreter that can be asked.
+    """
+    environ = dict(os.environ)
+    nvml = Nvml()
+    uv = Background(lambda: installers.uv_version(environ))
+    executable = None if python is None else interpreter.locate(python)
+    told = None if executable is None else interpreter.of(executable)
+    with ExitStack() as stack:
+        probing = stack.enter_context(Probing(executable)) if probe else None
+        snap = _Snapshot(told or interpreter.here(), environ, nvml, uv, ours=told is None)
+        return snap.machine(probing)
 
 
-def _python() -> Python:
-    free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-    marker = Path(sysconfig.get_path("stdlib")) / "EXTERNALLY-MANAGED"  # PEP 668
-    environment = _environment()
-    return Python(
-        version=Version(platform.python_version().rstrip("+")),
-        implementation=sys.implementation.name,
-        abi=next(tags.cpython_tags()).abi if sys.implementation.name == "cpython" else "none",
-        free_threaded=free_threaded,
-        environment=environment,
-        externally_managed=environment is not Environment.VENV and marker.exists(),
-        bits=64 if sys.maxsize > 2**32 else 32,
-        executable=sys.executable,
-        user_site=bool(site.ENABLE_USER_SITE),
-    )
+class _Snapshot:
+    """One look at a machine; what several facts are read from is read once."""
 
+    def __init__(
+        self,
+        told: dict[str, Any],
+        environ: Mapping[str, str],
+        nvml: Nvml,
+        uv: Background[Version | None],
+        *,
+        ours: bool,
+    ) -> None:
+        self._told, self._environ, self._nvml, self._uv, self._ours = told, environ, nvml, uv, ours
+        self._reader = Reader()
 
-def _environment() -> Environment:
-    if sys.prefix != sys.base_prefix:
-        return Environment.VENV
-    return Environment.CONDA if (Path(sys.prefix) / "conda-meta").is_dir() else Environment.SYSTEM
+    def machine(self, probing: Probing | None) -> Machine:
+        """All facts; the order is that of the fields, but for what others are read from."""
+        told, environ, read = self._told, self._environ, self._reader.read
+        kernel_driver = read("kernel_driver", nvidia.kernel_module_version, None)
+        no_nodes: tuple[str, ...] = ()
+        nodes = read("device_nodes", lambda: devices.device_nodes(), no_nodes)
+        driver = self._nvml.driver(self._reader, kernel_driver)
+        if probing is not None and (driver.gpus or nodes or kernel_driver):
+            probing.start_cuda()
+        found = self._libraries()
+        packages.note_faults(told, self._reader)
+        return Machine(
+            os=operating_system(told),
+            arch=architecture(told),
+            distro=read("distro", system.distro, None),
+            glibc=read("glibc", lambda: c_library(told, "glibc"), None),
+            musl=read("musl", lambda: c_library(told, "musl"), None),
+            wsl=read("wsl", lambda: system.is_wsl(environ, platform.release()), False),
+            container=read("container", lambda: container.container(environ), None),
+            python=python(told),
+            pip=read("pip", lambda: packages.tool_version(told, "pip"), None),
+            uv=read(
+                "uv", lambda: self._uv.result(_INSTALLER_TIMEOUT_S) or packages.tool_version(told, "uv"), None
+            ),
+            pip_index=read("pip_index", lambda: self._pip_index(), None),
+            platform_tags=read("platform_tags", self._platform_tags, ()),
+            driver=driver.version,
+            driver_cuda=driver.cuda,
+            kernel_driver=kernel_driver,
+            driver_library=driver_library(found),
+            device_nodes=nodes,
+            gpus=driver.gpus,
+            other_gpus=read("other_gpus", lambda: devices.other_gpus(told["system"], told["processor"]), ()),
+            nvidia_pci=read("nvidia_pci", devices.nvidia_on_pci, ()),
+            distributions=read("distributions", lambda: packages.distributions(told, self._reader), ()),
+            modules=read("modules", lambda: packages.modules(told), ()),
+            damaged=read("damaged", lambda: packages.damaged(told), ()),
+            libraries=found,
+            variables=read("variables", lambda: variables(environ), ()),
+            memory_bytes=read("memory_bytes", system.memory_bytes, None),
+            disk_free_bytes=self._room("disk_free_bytes", Path.cwd),
+            temp_free_bytes=self._room("temp_free_bytes", system.temporary_folder),
+            cache_free_bytes=self._room("cache_free_bytes", lambda: system.pip_cache(environ, Path.home())),
+            probes=read("probes", probing.sessions, None) if probing else None,
+            torch_probe=read("torch_probe", probing.torch, None) if probing else None,
+            unreadable=tuple(self._reader.unreadable),
+        )
 
+    def _libraries(self) -> tuple[Library, ...]:
+        search = Search(told=self._told, variables=self._environ)
+        nothing: tuple[Library, ...] = ()
+        return self._reader.read("libraries", lambda: libraries(search, self._reader), nothing)
 
-def _glibc() -> Dotted | None:
-    if sys.platform != "linux":
-        return None
-    try:
-        text = os.confstr("CS_GNU_LIBC_VERSION")  # "glibc 2.36"; musl does not know the name
-    except (ValueError, OSError):
-        return None
-    return Dotted.parse(text.split()[1]) if text else None
+    def _pip_index(self) -> str:
+        return installers.pip_index(self._environ, self._told["prefixes"], Path.home())
 
+    def _room(self, fact: str, folder: Callable[[], Path]) -> int | None:
+        return self._reader.read(fact, lambda: system.free_bytes(folder()), None)
 
-def _musl() -> Dotted | None:
-    found = next((tag for tag in tags.platform_tags() if tag.startswith("musllinux_")), None)
-    return Dotted.parse(".".join(found.split("_")[1:3])) if found else None
-
-
-def _pip() -> Version | None:
-    try:
-        return Version(metadata.version("pip"))
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _memory_bytes() -> int | None:
-    if not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    def _platform_tags(self) -> tuple[str, ...]:
+        """As packaging gives them for this interpreter; for another, from its own facts."""
+        if self._ours:
+            return tuple(tags.platform_tags())
+        told = self._told
+        found = platform_tags_of(
+            operating_system(told),
+            architecture(told),
+            glibc=c_library(told, "glibc"),
+            musl=c_library(told, "musl"),
+        )
+        if not found or told["bits"] != 64 or operating_system(told) is OperatingSystem.OTHER:
+            raise NotImplementedError(
+                f"tags of another interpreter on {told['system']} {told['processor']}, {told['bits']} bit"
+            )
+        return found

@@ -77,6 +77,16 @@ class Origin(enum.Enum):
     BUNDLED = "bundled"  # inside torch/lib or onnxruntime/capi
 
 
+class Place(enum.Enum):
+    """The kind of folder in which an import finds a module."""
+
+    ENVIRONMENT = "environment"
+    USER_SITE = "user-site"
+    PYTHONPATH = "pythonpath"
+    CURRENT_FOLDER = "current-folder"  # for `python -m`, `python -c` and scripts that lie there
+    OTHER = "other"
+
+
 class Problem(enum.Enum):
     """How a file on the disk differs from what its package's RECORD says."""
 
@@ -152,11 +162,12 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """Where `import name` would come from, found by a search of the path without an import."""
+    """A place where `import name` would find a module, by a search of the path without an import."""
 
     name: str
-    path: str
+    path: str  # its file; a folder where there is no `__init__`, so that the import gives an empty module
     owner: str | None  # the distribution whose file it is; None: of no distribution
+    place: Place = Place.ENVIRONMENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +224,7 @@ class SessionProbe:
     message: str  # the error, or why the process ended
     native_log: str  # what onnxruntime itself wrote
     graph: ProbeGraph = ProbeGraph.PLAIN
+    loaded: tuple[str, ...] = ()  # the CUDA libraries that the process had loaded in the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,8 +264,9 @@ class Machine:
     device_nodes: tuple[str, ...]  # /dev/nvidia*, /dev/dxg
     gpus: tuple[Gpu, ...]
     other_gpus: tuple[OtherGpu, ...]
+    nvidia_pci: tuple[str, ...] = ()  # NVIDIA's GPUs on the PCI bus, with or without a driver: "10de:2335"
     distributions: tuple[Distribution, ...]
-    modules: tuple[Module, ...]
+    modules: tuple[Module, ...]  # within a name in the order of the search: the first one is imported
     damaged: tuple[DamagedFile, ...]
     libraries: tuple[Library, ...]  # within a component in the order in which the loader would look
     variables: tuple[Variable, ...]
