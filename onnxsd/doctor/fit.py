@@ -67,9 +67,9 @@ def obstacles(release: Release, machine: Machine, matrix: Matrix) -> tuple[Obsta
 
 
 def best_tag(wheel: Wheel, machine: Machine) -> Tag | None:
-    """The first of the tags that this Python takes, best first, which one of the wheels has."""
-    carried = _tags_of(wheel)
-    return next((tag for tag in _taken_by(machine) if tag in carried), None)
+    """The tag of one of the wheels that stands first among those that this Python takes."""
+    ranks = _ranks_for(machine)
+    return min((tag for tag in _tags_of(wheel) if tag in ranks), key=lambda tag: ranks[tag], default=None)
 
 
 def matching_tag(wheel: Wheel, machine: Machine) -> str | None:
@@ -77,23 +77,20 @@ def matching_tag(wheel: Wheel, machine: Machine) -> str | None:
     return next((tag for tag in machine.platform_tags if tag in wheel.tags), None)
 
 
-def _taken_by(machine: Machine) -> tuple[Tag, ...]:
-    release = machine.python.version.release[:2]
-    return _taken(
-        machine.python.implementation,
-        (release[0], release[1] if len(release) > 1 else 0),
-        machine.python.abi,
-        machine.platform_tags,
-    )
+def _ranks_for(machine: Machine) -> dict[Tag, int]:
+    release = machine.python.version.release
+    version = (release[0], release[1] if len(release) > 1 else 0)
+    return _ranks(machine.python.implementation, version, machine.python.abi, machine.platform_tags)
 
 
 @lru_cache(maxsize=256)
-def _taken(
+def _ranks(
     implementation: str, version: tuple[int, int], abi: str, platforms: tuple[str, ...]
-) -> tuple[Tag, ...]:
-    """As pip builds them: the interpreter's own tags, then those for any Python."""
+) -> dict[Tag, int]:
+    """The tags that pip would take, by their place: the interpreter's own, then those for any Python."""
     own = cpython_tags(version, [abi], platforms) if implementation == "cpython" else ()
-    return (*own, *compatible_tags(version, f"cp{version[0]}{version[1]}", platforms))
+    taken = (*own, *compatible_tags(version, f"cp{version[0]}{version[1]}", platforms))
+    return {tag: rank for rank, tag in enumerate(taken)}
 
 
 @lru_cache(maxsize=1024)

@@ -1,33 +1,37 @@
-"""The newest onnxruntime-gpu that a machine can install and load, and why nothing newer."""
+"""The newest onnxruntime-gpu that a machine can load, how to install it, and why nothing newer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from onnxsd.doctor.fit import Kind, Obstacle, matching_tag, obstacles
-from onnxsd.machine import Machine
-from onnxsd.matrix import Goal, Matrix, Release
-from onnxsd.records import Dotted
+from onnxsd.doctor import beside
+from onnxsd.doctor.actions import DEFAULT_INDEX, Action, Index, NewVenv, Target, UpgradePip, steps_of
+from onnxsd.doctor.choice import Choice, Rejected, choose
+from onnxsd.doctor.driver_fit import newest_cuda_major
+from onnxsd.doctor.fit import Kind, Obstacle, best_tag, obstacles
+from onnxsd.doctor.gpu_code import Coverage, coverage, describe
+from onnxsd.doctor.remedy import Pip
+from onnxsd.doctor.shells import Shell, line
+from onnxsd.doctor.ways import Container, Way, container_for, ways_out
+from onnxsd.machine import Machine, OperatingSystem
+from onnxsd.matrix import Feed, Goal, Matrix, Release
 
+__all__ = [
+    "Recommendation",
+    "Rejected",
+    "in_the_way_of_all",
+    "preparations",
+    "recommend",
+    "serving",
+    "too_old_for",
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """A newer release and everything that stands in its way."""
-
-    version: Version
-    obstacles: tuple[Obstacle, ...]
-
-    def to_json(self) -> dict[str, str]:
-        """The rejection as plain values."""
-        return {
-            "version": str(self.version),
-            "reason": "; ".join(found.reason for found in self.obstacles),
-            "would_need": "; ".join(found.would_need for found in self.obstacles),
-        }
+VENV = ".venv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +41,16 @@ class Recommendation:
     package: str
     version: Version
     extras: tuple[str, ...]
+    index: Index
     wheel_tag: str
     suffices: bool
     companions: tuple[str, ...]
-    uninstall: tuple[str, ...]  # packages that own the same import name
-    upgrade_pip: bool
+    remarks: tuple[str, ...]  # what to know of this release on this machine
+    preparations: tuple[Action, ...]  # before anything is installed: a virtual environment, a newer pip
+    remedy: Pip
     rejected: tuple[Rejected, ...]
+    ways: tuple[Way, ...]  # what would give a newer release; looked for where this one does not suffice
+    container: Container | None  # where the operating system stands in the way
 
     @property
     def requirement(self) -> str:
@@ -52,13 +60,9 @@ class Recommendation:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that install it, in order."""
-        wanted = ("onnxsd[run]", self.requirement, *self.companions)
-        lines = ["python -m pip install --upgrade pip"] if self.upgrade_pip else []
-        if self.uninstall:
-            lines.append("python -m pip uninstall -y " + " ".join(self.uninstall))
-        lines.append("python -m pip install " + " ".join(quoted(item) for item in wanted))
-        return tuple(lines)
+        """The commands that install it, in order, for pip and bash."""
+        steps = steps_of((*self.preparations, *self.remedy.actions), Target())
+        return tuple(line(step.argv, Shell.BASH) for step in steps)
 
     def to_json(self) -> dict[str, Any]:
         """The recommendation as plain values."""
@@ -66,28 +70,26 @@ class Recommendation:
             "package": self.package,
             "version": str(self.version),
             "extras": list(self.extras),
-            "index": {"name": "pypi", "url": None},
+            "index": {"name": self.index.name, "url": self.index.url},
             "wheel_tag": self.wheel_tag,
             "suffices": self.suffices,
             "commands": list(self.commands),
             "companions": {
                 Requirement(item).name: str(Requirement(item).specifier) for item in self.companions
             },
+            "remarks": list(self.remarks),
             "rejected": [one.to_json() for one in self.rejected],
+            "ways": [one.to_json() for one in self.ways],
+            "container": self.container.to_json() if self.container else None,
         }
 
 
-def recommend(machine: Machine, matrix: Matrix, goal: Goal) -> Recommendation | None:
+def recommend(machine: Machine, matrix: Matrix, goal: Goal, *, feeds: bool = True) -> Recommendation | None:
     """The newest GPU release that fits; None where no NVIDIA GPU is seen, or where none fits."""
     if not machine.gpus and machine.driver is None:
         return None
-    rejected: list[Rejected] = []
-    for release in matrix.releases:
-        found = obstacles(release, machine, matrix)
-        if not found:
-            return _recommendation(release, machine, matrix, goal, tuple(rejected))
-        rejected.append(Rejected(version=release.version, obstacles=found))
-    return None
+    choice = choose(machine, matrix, goal, feeds=feeds)
+    return _recommendation(choice, machine, matrix, goal) if choice is not None else None
 
 
 def serving(machine: Machine, matrix: Matrix, goal: Goal) -> tuple[Rejected, ...]:
@@ -117,38 +119,115 @@ def too_old_for(machine: Machine, matrix: Matrix) -> Version | None:
     return wanted if wanted is not None and machine.pip < wanted else None
 
 
-def quoted(requirement: str) -> str:
-    """A requirement as a shell takes it: quoted where it holds more than a name."""
-    return requirement if requirement.replace("-", "").replace("_", "").isalnum() else f"'{requirement}'"
+def preparations(machine: Machine, matrix: Matrix) -> tuple[Action, ...]:
+    """What comes before any package: a virtual environment, and a pip that knows today's wheels."""
+    found: list[Action] = []
+    if machine.python.externally_managed:
+        found.append(
+            NewVenv(folder=VENV, why="this Python belongs to the operating system (PEP 668): pip refuses it")
+        )
+    wanted = too_old_for(machine, matrix)
+    if wanted is not None:
+        why = f"pip {machine.pip} passes over today's wheels without a word; they need {wanted}"
+        found.append(UpgradePip(why=why))
+    return tuple(found)
 
 
-def _recommendation(
-    release: Release, machine: Machine, matrix: Matrix, goal: Goal, rejected: tuple[Rejected, ...]
-) -> Recommendation:
-    wheel = release.wheel_for(machine.platform)
-    tag = matching_tag(wheel, machine) if wheel else None
-    owners = machine.owners_of("onnxruntime")
+def _recommendation(choice: Choice, machine: Machine, matrix: Matrix, goal: Goal) -> Recommendation:
+    release = choice.release
+    suffices = matrix.meets_floor(release, goal)
+    in_the_way = {found.kind for one in choice.rejected for found in one.obstacles}
+    index = Index(name=choice.feed.name, url=choice.feed.url) if choice.feed else DEFAULT_INDEX
     return Recommendation(
         package=matrix.package,
         version=release.version,
         extras=release.extras,
-        wheel_tag=f"{machine.python.abi}-{machine.python.abi}-{tag}",
-        suffices=matrix.meets_floor(release, goal),
-        companions=_companions(release, machine, matrix),
-        uninstall=tuple(one.name for one in owners)
-        if {one.name for one in owners} - {matrix.package}
-        else (),
-        upgrade_pip=too_old_for(machine, matrix) is not None,
-        rejected=rejected,
+        index=index,
+        wheel_tag=_wheel_tag(release, machine),
+        suffices=suffices,
+        companions=beside.companions(release, machine, matrix),
+        remarks=tuple(_remarks(choice, machine, matrix)),
+        preparations=preparations(machine, matrix),
+        remedy=_remedy(release, index, machine, matrix),
+        rejected=choice.rejected,
+        ways=() if suffices else ways_out(machine, matrix, goal, newer_than=release.version),
+        container=container_for(machine, matrix, goal)
+        if not suffices and in_the_way & {Kind.LIBC, Kind.PYTHON}
+        else None,
     )
 
 
-def _companions(release: Release, machine: Machine, matrix: Matrix) -> tuple[str, ...]:
-    """What goes beside the release: the CUDA libraries where no extra brings them, limits for old GPUs."""
-    oldest = min((gpu.compute_capability for gpu in machine.gpus), default=None)
-    limits = (
-        row.requirement
-        for row in matrix.gpu_companions
-        if oldest and row.cuda_major == release.cuda_major and Dotted(oldest, "") < row.below
+def _wheel_tag(release: Release, machine: Machine) -> str:
+    wheel = release.wheel_for(machine.platform)
+    tag = best_tag(wheel, machine) if wheel else None
+    return str(tag) if tag else f"{machine.python.abi}-{machine.python.abi}-any"
+
+
+def _remedy(release: Release, index: Index, machine: Machine, matrix: Matrix) -> Pip:
+    """In a new virtual environment nothing is there to be removed or written again."""
+    extras = f"[{','.join(release.extras)}]" if release.extras else ""
+    wanted = f"{matrix.package}{extras}=={release.version}"
+    fresh = machine.python.externally_managed
+    needs = beside.companions(release, machine, matrix)
+    if index.url is not None:  # a feed does not hold what its wheels depend on
+        needs = (*(release.requires or ()), *needs)
+    return Pip(
+        uninstall=() if fresh else beside.to_remove(release, machine, matrix),
+        install=("onnxsd[run]", *needs) if index.url is not None else ("onnxsd[run]", wanted, *needs),
+        from_index=(wanted,) if index.url is not None else (),
+        index=index,
+        overwrite=() if fresh else beside.to_write_again(release, machine, matrix),
     )
-    return (*release.companions, *limits)
+
+
+def _remarks(choice: Choice, machine: Machine, matrix: Matrix) -> Iterator[str]:
+    release = choice.release
+    newest = newest_cuda_major(machine, matrix)
+    if newest is not None and newest > release.cuda_major:
+        yield _other_major(release, newest, machine)
+    yield from _compiled_at_start(release, machine)
+    if choice.feed is not None:
+        yield _of_feed(choice.feed)
+    if not release.extras:
+        yield _folders_to_add(release, machine, matrix)
+
+
+def _other_major(release: Release, newest: int, machine: Machine) -> str:
+    """Which CUDA the release is built for, where the driver, and so perhaps the libraries, are newer."""
+    wheel = release.wheel_for(machine.platform)
+    loads = ", ".join((wheel.needed if wheel else None) or ())
+    there = sorted({one.soname for one in machine.libraries if one.component in ("cublasLt", "cudnn")})
+    beside_it = f" (here are {', '.join(there)})" if there else ""
+    return (
+        f"{release.version} is a build for CUDA {release.cuda_major} and cuDNN {release.cudnn_major}"
+        + (f": it loads {loads}" if loads else "")
+        + f". Libraries of CUDA {newest}, which this driver also runs, do not serve it{beside_it}: without "
+        f"those of CUDA {release.cuda_major} its CUDA provider does not load, and it falls back to the CPU "
+        "without an error"
+    )
+
+
+def _compiled_at_start(release: Release, machine: Machine) -> Iterator[str]:
+    wheel = release.wheel_for(machine.platform)
+    for gpu in machine.gpus:
+        if wheel is not None and coverage(wheel, gpu) is Coverage.COMPILED_AT_START:
+            yield (
+                f"it holds PTX and no machine code for {describe(gpu)}: the driver compiles it at the first "
+                "start, which takes minutes, and keeps the result (CUDA_CACHE_MAXSIZE)"
+            )
+
+
+def _of_feed(feed: Feed) -> str:
+    return f"it comes from the feed {feed.name} ({feed.note}), whose wheels were not read for this matrix"
+
+
+def _folders_to_add(release: Release, machine: Machine, matrix: Matrix) -> str:
+    windows = machine.os is OperatingSystem.WINDOWS
+    rows = [row for row in matrix.library_packages if row.cuda_major == release.cuda_major]
+    wanted = {Requirement(item).name for item in release.companions}
+    folders = (row.windows_folder if windows else row.linux_folder for row in rows if row.package in wanted)
+    variable = "PATH" if windows else "LD_LIBRARY_PATH"
+    return (
+        f"it has no extras for its CUDA libraries and does not look for pip's: put these folders of "
+        f"site-packages on {variable} before Python starts: {', '.join(dict.fromkeys(folders))}"
+    )
