@@ -99,12 +99,17 @@ class Matrix:
         build = None if local else self.torch_build(version)
         return build.cuda if build else None
 
-    def package_of(self, library: str) -> LibraryPackage | None:
+    def package_of(self, library: str, cuda_major: int | None = None) -> LibraryPackage | None:
         """Who brings a library, by the name that a loader asks for (`libcublasLt.so.12`, `cudnn64_9.dll`).
 
-        A name that several CUDA majors share (`libcurand.so.10`) gives the newest's row.
+        Some names are the same for several CUDA majors (`libcurand.so.10`, `libcudnn.so.9`): without
+        `cuda_major` the newest one's row stands for them.
         """
-        rows = [row for row in self.library_packages if library in (*row.linux, *row.windows)]
+        rows = [
+            row
+            for row in self.library_packages
+            if library in (*row.linux, *row.windows) and cuda_major in (None, row.cuda_major)
+        ]
         return max(rows, key=lambda row: row.cuda_major, default=None)
 
     def runtime(self, package: str) -> Runtime | None:
