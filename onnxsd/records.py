@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import functools
 import types
 import typing
 from collections.abc import Callable
@@ -104,17 +105,26 @@ def _decode_tuple(arms: tuple[Any, ...], value: Any, place: str, faults: list[st
 def _decode_record(kind: Any, value: Any, place: str, faults: list[str]) -> Any:
     if not isinstance(value, dict):
         return _fault(faults, place, "a mapping", value)
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = _fields_of(kind)
     unknown = [name for name in value if name not in fields]
     faults += [f"{_join(place, str(name))}: there is no such field" for name in unknown]
     known = {}
-    for name, field in fields.items():
+    for name, (hint, required) in fields.items():
         if name in value:
-            known[name] = _decode(hints[name], value[name], _join(place, name), faults)
-        elif field.default is dataclasses.MISSING:
+            known[name] = _decode(hint, value[name], _join(place, name), faults)
+        elif required:
             faults.append(f"{_join(place, name)}: missing")
     return None if faults else kind(**known)
+
+
+@functools.cache
+def _fields_of(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Type and need of each field, found once for a class: a matrix has hundreds of rows of few classes."""
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: (hints[field.name], field.default is dataclasses.MISSING)
+        for field in dataclasses.fields(kind)
+    }
 
 
 def _decode_scalar(kind: Any, value: Any, place: str, faults: list[str]) -> Any:
