@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from packaging.specifiers import SpecifierSet
+
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
 from onnxsd.matrix import Fit
@@ -115,23 +117,38 @@ def diffusers_does_not_fit(case: Case) -> Iterator[Finding]:
 
 
 def _misfits(case: Case, severity: Severity, wanted: Callable[[Fit], bool]) -> Iterator[Finding]:
-    """One finding for each row of `fits` that what is installed does not meet."""
-    for row in case.matrix.fits:
-        one, other = case.machine.distribution(row.package), case.machine.distribution(row.other)
-        if not wanted(row) or one is None or other is None or one.version not in row.versions:
-            continue
-        if not row.wants.contains(other.version, prereleases=True):
+    """One finding for each package that is not what others want of it, by rows `fits`."""
+    rows = [row for row in case.matrix.fits if wanted(row) and _missed(case, row)]
+    for name in dict.fromkeys(row.other for row in rows):
+        found = case.machine.distribution(name)
+        failed = [row for row in rows if row.other == name]
+        wants = " and ".join(f"{_named(case, row.package)} wants {row.wants}" for row in failed)
+        if found is not None:
             yield Finding(
                 severity=severity,
-                summary=f"{one.name} {one.version} wants {row.other} {row.wants}, and {other.version} is "
-                "installed",
-                because=row.because,
-                remedies=(case.reinstall() if other in case.runtimes else _other_version(row),),
+                summary=f"{name} {found.version} is installed, and {wants}",
+                because="; ".join(dict.fromkeys(row.because for row in failed)),
+                remedies=(case.reinstall() if found in case.runtimes else _of_version(name, failed),),
             )
 
 
-def _other_version(row: Fit) -> Pip:
-    return Pip(install=(f"{row.other}{row.wants}",))
+def _missed(case: Case, row: Fit) -> bool:
+    """Whether both packages are installed, and the other is not of a version that the first works with."""
+    one, other = case.machine.distribution(row.package), case.machine.distribution(row.other)
+    if one is None or other is None or one.version not in row.versions:
+        return False
+    return not row.wants.contains(other.version, prereleases=True)
+
+
+def _named(case: Case, package: str) -> str:
+    found = case.machine.distribution(package)
+    return f"{package} {found.version}" if found else package
+
+
+def _of_version(name: str, rows: list[Fit]) -> Pip:
+    """The remedy that satisfies all of them: pip says so where nothing does."""
+    wants = SpecifierSet(",".join(str(row.wants) for row in rows))
+    return Pip(install=(f"{name}{wants}",))
 
 
 def _format_of(case: Case, package: str) -> int | None:
