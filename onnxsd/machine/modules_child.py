@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ _LIBRARY = re.compile(r"([^,]+(?:\.so(?:\.[\d.]+)?|\.dll)),[^,]*,(\d*)")
 def facts(known: dict[str, Any]) -> dict[str, Any]:
     """Every place of each name, the one that is imported first, and the packages that own libraries."""
     path = _searched(known)
-    modules = [found for name in _NAMES for found in _places(name, path, known)]
+    listings = {folder: _listing(folder) for folder, _ in path}
+    modules = [found for name in _NAMES for found in _places(name, path, listings, known)]
     return {"modules": modules, "library_owners": _library_owners(known)}
 
 
@@ -58,12 +60,24 @@ def _place(folder: str, variable: list[str], known: dict[str, Any]) -> str:
     return "environment" if inside else "other"
 
 
-def _places(name: str, path: list[tuple[str, str]], known: dict[str, Any]) -> list[dict[str, Any]]:
+def _listing(folder: str) -> set[str]:
+    """The first parts of the names in a folder: a cheap way to know that a module is not there."""
+    try:
+        return {item.name.partition(".")[0] for item in Path(folder).iterdir()}
+    except (OSError, ValueError):
+        return set()  # the import would pass it over too
+
+
+def _places(
+    name: str, path: list[tuple[str, str]], listings: dict[str, set[str]], known: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Where a name lies; folders without an `__init__` count only where there is nothing better."""
     regular: list[dict[str, Any]] = []
     bare: list[dict[str, Any]] = []
     seen = set()
     for folder, place in path:
+        if name.partition(".")[0] not in listings[folder]:
+            continue
         base = Path(folder).joinpath(*name.split("."))
         try:
             file = _file_of(base)
@@ -72,7 +86,7 @@ def _places(name: str, path: list[tuple[str, str]], known: dict[str, Any]) -> li
                 continue
             seen.add(found.resolve())
         except (OSError, ValueError, RuntimeError):
-            continue  # the import would pass it over too
+            continue
         one = {"name": name, "path": str(found), "owner": _owner(name, found, known), "place": place}
         (regular if file else bare).append(one)
     return regular or bare
@@ -129,9 +143,19 @@ def _library_owners(known: dict[str, Any]) -> dict[str, list[str]]:
 
 def _libraries_of(metadata: Path) -> list[tuple[str, str]]:
     """The native libraries of a RECORD, with their sizes."""
-    lines = (_text(metadata / "RECORD") or "").splitlines()
-    found = [_LIBRARY.match(line) for line in lines if ".so" in line or ".dll" in line]
+    text = _text(metadata / "RECORD") or ""
+    found = [_LIBRARY.match(line) for mark in (".so", ".dll") for line in _lines_with(mark, text)]
     return [(match.group(1), match.group(2)) for match in found if match]
+
+
+def _lines_with(mark: str, text: str) -> Iterator[str]:
+    """The lines that hold a mark; torch lists 13,000 files, and a dozen libraries."""
+    at = text.find(mark)
+    while at >= 0:
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        yield text[text.rfind("\n", 0, at) + 1 : end]
+        at = text.find(mark, end)
 
 
 def _has_size(path: Path, size: str) -> bool:

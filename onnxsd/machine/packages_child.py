@@ -22,6 +22,7 @@ OF_INTEREST = re.compile(
 )
 RUNTIME = re.compile(r"onnxruntime.*|ort-.*")
 _TOOLS = ("pip", "uv")
+_HEADER_BYTES = 16 * 1024  # of the metadata: name and version stand in its first lines
 
 
 def facts(known: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +99,8 @@ def _read(item: Path) -> dict[str, Any] | None:
 def _headers(item: Path) -> dict[str, str]:
     """The first lines of the metadata, up to the first blank one."""
     places = (item / "METADATA", item / "PKG-INFO") if item.is_dir() else (item,)
-    text = next((text for text in map(_text, places) if text is not None), None)
+    texts = (_text(place, _HEADER_BYTES) for place in places)
+    text = next((text for text in texts if text is not None), None)
     if text is None:
         raise FileNotFoundError(f"it has no {places[0].name}")
     headers: dict[str, str] = {}
@@ -122,8 +124,9 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _text(path: Path) -> str | None:
+def _text(path: Path, limit: int = -1) -> str | None:
     try:
-        return path.read_bytes().decode("utf-8", errors="replace")
+        with path.open("rb") as file:
+            return file.read(limit).decode("utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
