@@ -127,7 +127,7 @@ def _misfits(case: Case, severity: Severity, wanted: Callable[[Fit], bool]) -> I
             yield Finding(
                 severity=severity,
                 summary=f"{name} {found.version} is installed, and {wants}",
-                because="; ".join(dict.fromkeys(row.because for row in failed)),
+                because="; ".join(dict.fromkeys(f"{row.package}: {row.because}" for row in failed)),
                 remedies=(case.reinstall() if found in case.runtimes else _of_version(name, failed),),
             )
 

@@ -59,7 +59,7 @@ def runtime_files_damaged(case: Case) -> Iterator[Finding]:
         if files:
             yield Finding(
                 severity=Severity.ERROR,
-                summary=f"{len(files)} files of {one.name} {one.version} are not those that it installed",
+                summary=f"{one.name} {one.version} has lost files, or has another package's: {len(files)}",
                 because="another package that shares its folder was installed over it, or removed with them",
                 evidence=_shown(files),
                 remedies=(case.rewrite(one),),
@@ -80,7 +80,7 @@ def nvidia_files_damaged(case: Case) -> Iterator[Finding]:
         if files and one.name.startswith("nvidia-"):
             yield Finding(
                 severity=case.stops_generate,
-                summary=f"{len(files)} files of {one.name} {one.version} are gone or altered",
+                summary=f"{one.name} {one.version} has lost files, or has another package's: {len(files)}",
                 because="pip calls it installed, but the loader will not find what it needs",
                 evidence=_shown(files),
                 remedies=(case.rewrite(one),),
@@ -104,7 +104,8 @@ def user_site_packages(case: Case) -> Iterator[Finding]:
         return
     yield Finding(
         severity=Severity.WARNING,
-        summary=f"{len(own)} packages come from the user's folder, not from this environment",
+        summary=f"from the user's folder, not from this environment, come {names_of(own[:_SHOWN])}"
+        + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""),
         because="that folder comes first, and is shared by every Python of this version",
         evidence=tuple(f"{one.name} {one.version} in {one.location}" for one in own[:_SHOWN]),
         remedies=(
