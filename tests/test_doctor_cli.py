@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
+from onnxsd import machine
 from onnxsd.cli import main
 from onnxsd.doctor import CHECKS
 
@@ -65,7 +70,7 @@ def test_doctor_writes_what_it_saw(tmp_path: Path) -> None:
     saved = tmp_path / "facts.json"
     result = run("doctor", *facts("old_glibc"), "--save-facts", str(saved))
 
-    assert saved.read_text(encoding="utf-8") == (MACHINES / "old_glibc.json").read_text(encoding="utf-8")
+    assert machine.load(saved) == machine.load(MACHINES / "old_glibc.json")
     assert str(saved) in result.stderr
 
 
@@ -111,3 +116,53 @@ def test_doctor_looks_at_this_machine() -> None:
 
     assert result.exit_code == plain["exit_code"]
     assert plain["machine"]["probes"][0]["provider"] == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--yes",),
+        ("--apply", "--set", "python=3.12"),
+        ("--apply", "--dockerfile"),
+        ("--wheel-list", "--shell", "bash"),
+        (*facts("old_glibc"), "--apply"),
+        (*facts("old_glibc"), "--python", "python3"),
+    ],
+)
+def test_doctor_refuses_options_that_contradict_each_other(arguments: tuple[str, ...]) -> None:
+    result = run("doctor", *arguments)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --")
+
+
+@pytest.mark.parametrize("path", sorted(MACHINES.glob("*.json")), ids=lambda path: path.stem)
+def test_doctor_reads_well_on_80_columns(path: Path) -> None:
+    printed = run("doctor", "--facts", str(path)).stdout
+    # Commands are whole, to be copied; a path that is longer than a line cannot be broken.
+    long = [line for line in printed.splitlines() if len(line) > 80 and len(line.split()) > 1]
+
+    assert printed
+    assert [line for line in long if not line.lstrip().startswith("$ ")] == []
+    assert "\x1b" not in printed
+    assert len(printed.splitlines()) < 80
+    assert "None" not in printed
+    assert ".." not in printed.replace("...", "")
+
+
+def test_doctor_folds_checks_that_could_not_be_made() -> None:
+    lines = run("doctor", *facts("nvml_broken")).stdout.splitlines()
+
+    assert sum(line.startswith("? ") for line in lines) == 1
+    assert lines[-1].startswith("ready to generate (")
+
+
+def test_doctor_prints_no_letter_that_the_output_cannot_hold() -> None:
+    command = [sys.executable, "-m", "onnxsd", "doctor", *facts("old_driver_550")]
+    done = subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+
+    assert done.returncode == 1
+    assert done.stdout.decode("ascii").splitlines()[-1].startswith("not ready")
+    assert done.stderr == b""

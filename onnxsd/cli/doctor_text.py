@@ -1,145 +1,164 @@
-"""How a diagnosis reads on a terminal, and in a pipe."""
+"""How a diagnosis reads: the machine, what stops it, the commands to copy, and the verdict last."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import itertools
+import re
+from collections.abc import Iterable
 
-import click
-from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
+from onnxsd.cli.doctor_machine import facts_of
+from onnxsd.cli.doctor_paper import Paper
+from onnxsd.doctor import CHECKS, ByHand, Diagnosis, Finding, Recommendation, Rejected, Severity
 
-from onnxsd.doctor import ByHand, Diagnosis, Finding, Recommendation, Severity
-
-if TYPE_CHECKING:
-    from onnxsd.doctor.case import Check
-    from onnxsd.machine import Machine
-
-_MARKS = {
-    Severity.ERROR: ("✗", "x", "bold red"),
-    Severity.WARNING: ("!", "!", "bold yellow"),
-    Severity.UNKNOWN: ("?", "?", "bold magenta"),
-    Severity.INFO: ("·", "-", "cyan"),
-}
-_GIB = 1 << 30
-_SHOWN_REJECTIONS = 3
-
-
-def print_json(plain: dict[str, Any]) -> None:
-    """Print one JSON object and nothing else."""
-    click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
-
-
-def print_checks(checks: Sequence[Check], *, as_json: bool) -> None:
-    """Print each check's id and first line."""
-    if as_json:
-        print_json({"schema": 1, "checks": [{"id": check.id, "title": check.title} for check in checks]})
-        return
-    width = max(len(check.id) for check in checks)
-    console = _console()
-    for check in checks:
-        _line(console, f"[bold]{check.id.ljust(width)}[/bold]  {escape(check.title)}")
-
-
-def print_page(check: Check, *, as_json: bool) -> None:
-    """Print what a check means."""
-    if as_json:
-        print_json({"schema": 1, "id": check.id, "title": check.title, "page": check.page})
-        return
-    console = _console()
-    _line(console, f"[bold]{check.id}[/bold]\n")
-    _line(console, escape(check.page))
+_EVIDENCE_LINES = 3
+_EVIDENCE_LENGTH = 240  # characters of one line
+_REJECTED_REASONS = 4
+_WHOLE = 4  # findings that are told whole
+# The probe forbids the fallback, so this line says nothing about the machine.
+_OUR_OWN = "fallback to CPU EP has been explicitly disabled"
+# What onnxruntime writes before its words: time, severity and source file, and the place where it was thrown.
+_LOG_PREFIX = re.compile(r"^(?:\d{4}-\d\d-\d\d \S+ )?\[[A-Z]:onnxruntime:[^\]]*\]\s*(?:/\S+:\d+ )?")
 
 
 def print_diagnosis(diagnosis: Diagnosis, *, strict: bool) -> None:
-    """Print the machine, what was found on it, what to install, and the verdict."""
-    console = _console()
-    for name, value in _facts(diagnosis.machine):
-        _line(console, f"[dim]{name.ljust(8)}[/dim] {escape(value)}")
-    for finding in diagnosis.findings:
-        console.print()
-        _print_finding(console, finding)
+    """Print the machine, what was found on it, what to run, and the verdict."""
+    paper = Paper()
+    for name, value in facts_of(diagnosis.machine):
+        paper.prose(f"{name.ljust(8)} {value}", hang=9)
+    _print_findings(paper, _ranked(diagnosis.findings))
+    for reason, checks in _unmade(diagnosis.findings):
+        paper.line()
+        _print_unmade(paper, reason, checks)
     if diagnosis.recommendation is not None:
-        console.print()
-        _print_recommendation(console, diagnosis.recommendation)
-    console.print()
-    _print_verdict(console, diagnosis, strict=strict)
+        paper.line()
+        _print_recommendation(paper, diagnosis.recommendation)
+    paper.line()
+    print_verdict(paper, diagnosis, strict=strict)
 
 
-def _console() -> Console:
-    """Coloured on a terminal, plain in a pipe, where no line is broken for a width that nobody has."""
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=10_000)
+def _print_findings(paper: Paper, findings: list[Finding]) -> None:
+    """The first ones whole, the others by their headline; what to do by hand is said once."""
+    said: set[str] = set()
+    for at, finding in enumerate(findings):
+        if at <= _WHOLE:
+            paper.line()
+        paper.marked(finding.severity.value, f"{finding.summary} [{finding.id}]")
+        if at < _WHOLE:
+            _print_reason(paper, finding)
+        _print_steps(paper, finding, said)
 
 
-def _line(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True)
+def _print_reason(paper: Paper, finding: Finding) -> None:
+    paper.prose(_sentence(finding.because), indent=2)
+    lines = [line for line in finding.evidence if _OUR_OWN not in line] or list(finding.evidence)
+    for line in lines[:_EVIDENCE_LINES]:
+        paper.prose(_folded(line), indent=4, hang=2, dim=True)
+    if len(lines) > _EVIDENCE_LINES:
+        paper.prose(f"and {len(lines) - _EVIDENCE_LINES} more (--json)", indent=4, dim=True)
 
 
-def _facts(machine: Machine) -> Iterator[tuple[str, str]]:
-    libc = f", glibc {machine.glibc}" if machine.glibc else f", musl {machine.musl}" if machine.musl else ""
-    yield "system", f"{machine.os.value} {machine.arch.value}{libc}"
-    python = machine.python
-    place = f"{python.abi}, {python.environment.value}"
-    yield "python", f"{python.version} ({place}), pip {machine.pip or 'absent'}"
-    unreadable = machine.reason_unreadable("gpus")
-    if unreadable:
-        yield "gpu", f"could not be read: {unreadable}"
-    elif not machine.gpus:
-        yield "gpu", "no NVIDIA GPU"
-    for gpu in machine.gpus:
-        memory = f", {gpu.memory_bytes / _GIB:.0f} GiB" if gpu.memory_bytes else ""
-        major, minor = gpu.compute_capability
-        yield "gpu", f"{gpu.name} ({major}.{minor}{memory}), driver {machine.driver or 'unknown'}"
-    runtimes = ", ".join(f"{one.name} {one.version}" for one in machine.owners_of("onnxruntime"))
-    yield "runtime", runtimes or "not installed"
-    for probe in machine.probes or ():
-        yield "probe", f"{probe.provider.value}: {probe.outcome.value}"
-
-
-def _print_finding(console: Console, finding: Finding) -> None:
-    mark, plain_mark, style = _MARKS[finding.severity]
-    sign = mark if console.encoding.startswith("utf") else plain_mark
-    _line(
-        console, f"[{style}]{sign} {escape(finding.summary)}[/{style}] [dim]{escape(f'[{finding.id}]')}[/dim]"
-    )
-    console.print(Padding(escape(finding.because), (0, 0, 0, 2), expand=False))
-    for line in finding.evidence:
-        console.print(Padding(f"[dim]{escape(line)}[/dim]", (0, 0, 0, 4), expand=False))
-    for remedy in finding.remedies:
-        if isinstance(remedy, ByHand):
-            for step in remedy.steps:
-                _line(console, f"  [green]{'→' if mark == sign else '->'}[/green] {escape(step)}")
+def _print_steps(paper: Paper, finding: Finding, said: set[str]) -> None:
+    by_hand = [remedy for remedy in finding.remedies if isinstance(remedy, ByHand)]
+    for remedy in by_hand:
+        for step in remedy.steps:
+            if step not in said:
+                paper.marked("step", step, indent=2)
         for command in remedy.commands:
-            _line(console, f"    [bold green]$[/bold green] {escape(command)}")
+            if command not in said:
+                paper.command(command, indent=4)
+        said.update(remedy.steps, remedy.commands)
 
 
-def _print_recommendation(console: Console, best: Recommendation) -> None:
-    verdict = "fits this machine" if best.suffices else "is the newest that fits, and is not enough"
-    _line(console, f"[bold]{escape(best.requirement)}[/bold] {verdict} [dim]({best.wheel_tag})[/dim]")
-    for one in best.rejected[:_SHOWN_REJECTIONS]:
-        plain = one.to_json()
-        console.print(
-            Padding(f"[dim]not {one.version}: {escape(plain['reason'])}[/dim]", (0, 0, 0, 2), expand=False)
-        )
-    more = len(best.rejected) - _SHOWN_REJECTIONS
-    if more > 0:
-        _line(console, f"  [dim]nor {more} others (--json lists them)[/dim]")
-    for command in best.commands:
-        _line(console, f"    [bold green]$[/bold green] {escape(command)}")
-
-
-def _print_verdict(console: Console, diagnosis: Diagnosis, *, strict: bool) -> None:
-    count = {one: sum(found.severity is one for found in diagnosis.findings) for one in Severity}
-    told = ", ".join(
-        f"{number} {one.value}{'s' if number > 1 and one is not Severity.UNKNOWN else ''}"
-        for one, number in count.items()
-        if number and one is not Severity.INFO
-    )
+def print_verdict(paper: Paper, diagnosis: Diagnosis, *, strict: bool) -> None:
+    """Print in one line whether the machine is ready, and how much was found."""
+    told = ", ".join(_counts(diagnosis.findings))
     goal = diagnosis.goal.value
     if diagnosis.exit_code(strict=strict):
-        _line(console, f"[bold red]not ready to {goal}[/bold red]: {told}")
+        paper.line(f"not ready to {goal}: {told}", colour="red", bold=True)
     else:
-        _line(console, f"[bold green]ready to {goal}[/bold green]" + (f" ({told})" if told else ""))
+        paper.line(f"ready to {goal}" + (f" ({told})" if told else ""), colour="green", bold=True)
+
+
+def _counts(findings: Iterable[Finding]) -> Iterable[str]:
+    severities = [finding.severity for finding in findings]
+    for severity, one, many in (
+        (Severity.ERROR, "error", "errors"),
+        (Severity.WARNING, "warning", "warnings"),
+        (Severity.UNKNOWN, "check not made", "checks not made"),
+    ):
+        count = severities.count(severity)
+        if count:
+            yield f"{count} {one if count == 1 else many}"
+
+
+def _ranked(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, then warnings and remarks; in each what names a cause before what a probe only saw."""
+    probed = {check.id for check in CHECKS if "probes" in check.needs}
+    order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+    known = [finding for finding in findings if finding.severity in order]
+    return sorted(known, key=lambda one: (order.index(one.severity), one.id in probed))
+
+
+def _unmade(findings: Iterable[Finding]) -> list[tuple[str, list[str]]]:
+    """The checks that could not be made, by the reason."""
+    groups: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.severity is Severity.UNKNOWN:
+            groups.setdefault(finding.because, []).append(finding.id)
+    return list(groups.items())
+
+
+def _print_unmade(paper: Paper, reason: str, checks: list[str]) -> None:
+    count = "1 check" if len(checks) == 1 else f"{len(checks)} checks"
+    paper.marked("unknown", f"{count} could not be made: {reason}")
+    paper.prose(", ".join(checks), indent=2, dim=True)
+
+
+def _print_recommendation(paper: Paper, best: Recommendation) -> None:
+    if best.suffices:
+        paper.marked("good", f"{best.requirement} fits this machine")
+    else:
+        paper.marked("warning", f"{best.requirement} is the newest that fits this machine, and is not enough")
+    for remark in best.remarks:
+        paper.prose(_sentence(remark), indent=2)
+    reasons = _reasons(best.rejected)
+    for versions, reason in reasons[:_REJECTED_REASONS]:
+        paper.prose(f"not {versions}: {reason}", indent=2, hang=2, dim=True)
+    if len(reasons) > _REJECTED_REASONS:
+        paper.prose(f"and {len(reasons) - _REJECTED_REASONS} more reasons (--json)", indent=2, dim=True)
+    for way in best.ways:
+        enough = "" if way.suffices else ", not enough either"
+        paper.marked(
+            "step", f"{way.change} would give {way.version} (CUDA {way.cuda_major}){enough}", indent=2
+        )
+    for command in best.commands:
+        paper.command(command)
+
+
+def _reasons(rejected: tuple[Rejected, ...]) -> list[tuple[str, str]]:
+    """Each reason against newer releases, with those that it holds for: `1.28.0 to 1.31.1`."""
+    places: dict[str, list[int]] = {}
+    for place, one in enumerate(rejected):
+        for obstacle in one.obstacles:
+            places.setdefault(obstacle.reason, []).append(place)
+    return [(_span(rejected, found), reason) for reason, found in places.items()]
+
+
+def _span(rejected: tuple[Rejected, ...], places: list[int]) -> str:
+    """Releases, newest first, as ranges of neighbours."""
+    runs = itertools.groupby(enumerate(places), key=lambda pair: pair[1] - pair[0])
+    spans = []
+    for _, run in runs:
+        here = [rejected[place].version for _, place in run]
+        spans.append(str(here[0]) if len(here) == 1 else f"{here[-1]} to {here[0]}")
+    return ", ".join(spans)
+
+
+def _folded(line: str) -> str:
+    bare = _LOG_PREFIX.sub("", line.strip())
+    return bare if len(bare) <= _EVIDENCE_LENGTH else bare[:_EVIDENCE_LENGTH].rstrip() + " …"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?", ":", "…")) else f"{text}."
