@@ -60,8 +60,11 @@ def encode(value: Any) -> Any:
     return value
 
 
-def decode(kind: type[T], value: Any, *, source: str) -> T:
+def decode(kind: type[T], value: Any, *, source: str, locate: Callable[[str], str] = str) -> T:
     """The record of class `kind` that a plain value stands for.
+
+    Args:
+        locate: adds to a fault where in the file its place is; called only where there are faults.
 
     Raises:
         BadInputError: names every fault with its place, and `source` as the file it came from.
@@ -69,7 +72,7 @@ def decode(kind: type[T], value: Any, *, source: str) -> T:
     faults: list[str] = []
     record = _decode(kind, value, "", faults)
     if faults:
-        raise BadInputError(f"{source} cannot be used: " + "; ".join(faults))
+        raise BadInputError(f"{source} cannot be used: " + "; ".join(map(locate, faults)))
     return typing.cast("T", record)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+import functools
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ from typing import Any
 import yaml
 
 from onnxsd.errors import BadInputError
+from onnxsd.matrix import lines
+from onnxsd.matrix.faults import faults_of
 from onnxsd.matrix.rows import Matrix
 from onnxsd.records import decode, encode
 
 NAME = "compat_matrix.yaml"
-SCHEMA = 2
 _WIDTH = 110  # characters; lists of plain values stay on one line up to here
 
 
@@ -29,15 +29,17 @@ def parse(text: str, *, source: str) -> Matrix:
     """The matrix that a text holds.
 
     Raises:
-        BadInputError: lists every fault.
+        BadInputError: lists every fault with its line.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one, where PyYAML was built with it
     try:
-        plain = yaml.load(text, Loader=loader)
+        plain, twice = lines.read(text)
     except yaml.YAMLError as error:
         raise BadInputError(f"{source} is not YAML: {error}") from error
-    matrix = decode(Matrix, plain, source=source)
-    faults = list(faults_of(matrix))
+    try:
+        matrix = decode(Matrix, plain, source=source, locate=lambda fault: _located(fault, text))
+    except BadInputError as error:
+        raise BadInputError("; ".join([error.message, *twice])) from None
+    faults = [*twice, *(_located(fault, text) for fault in faults_of(matrix))]
     if faults:
         raise BadInputError(f"{source} cannot be used: " + "; ".join(faults))
     return matrix
@@ -48,45 +50,13 @@ def dump(matrix: Matrix) -> str:
     return yaml.dump(encode(matrix), Dumper=_Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True)
 
 
-def faults_of(matrix: Matrix) -> Iterator[str]:
-    """What is wrong although every field has its type."""
-    if matrix.schema != SCHEMA:
-        yield f"schema: this onnxsd reads {SCHEMA}, found {matrix.schema}"
-    for name, rows in tables_of(matrix).items():
-        if not rows:
-            yield f"{name}: empty"
-        yield from (f"{name}[{at}]: no source" for at, row in enumerate(rows) if not row.source.strip())
-    yield from _faults_of_releases(matrix)
-    yield from _faults_between_rows(matrix)
+def _located(fault: str, text: str) -> str:
+    return lines.located(fault, _lines_of(text))
 
 
-def tables_of(matrix: Matrix) -> dict[str, tuple[Any, ...]]:
-    """Every list of rows by its name; each row has a `source` and a `checked` date."""
-    values = {field.name: getattr(matrix, field.name) for field in dataclasses.fields(matrix)}
-    return {name: value for name, value in values.items() if isinstance(value, tuple)}
-
-
-def _faults_of_releases(matrix: Matrix) -> Iterator[str]:
-    versions = [row.version for row in matrix.releases]
-    if sorted(set(versions), reverse=True) != versions:
-        yield "releases: wanted each once, newest first"
-    majors = {row.major for row in matrix.drivers}
-    for release in matrix.releases:
-        if release.cuda_major not in majors:
-            yield f"releases {release.version}: no row of drivers for CUDA {release.cuda_major}"
-        if not release.wheels or not all(wheel.tags and wheel.abis for wheel in release.wheels):
-            yield f"releases {release.version}: a wheel without tags or without Python ABIs"
-
-
-def _faults_between_rows(matrix: Matrix) -> Iterator[str]:
-    there = {row.version for row in matrix.releases}
-    for row in matrix.vanished:
-        if row.instead not in there:
-            yield f"vanished {row.versions}: instead {row.instead} is not among the releases"
-        yield from (f"vanished {row.versions}: {one} is there" for one in there if one in row.versions)
-    for floor in matrix.floors:
-        if floor.package not in {row.package for row in matrix.runtimes}:
-            yield f"floors {floor.package}: no row of runtimes"
+@functools.lru_cache(maxsize=1)
+def _lines_of(text: str) -> dict[str, int]:
+    return lines.lines_of(text)
 
 
 def _shipped_text() -> str:
