@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnxsd.doctor.beside import installed_torch_cuda
 from onnxsd.doctor.case import Case, check, names_of
 from onnxsd.doctor.finding import Finding, Pip, Severity
 from onnxsd.doctor.proof import gravity
@@ -57,11 +58,11 @@ def nvidia_packages_incomplete(case: Case) -> Iterator[Finding]:
         return
     packages = tuple(dict.fromkeys(row.package for row in missing))
     yield Finding(
-        severity=gravity(case),
-        summary=f"the CUDA packages of onnxruntime-gpu {release.version} are incomplete: "
-        f"{', '.join(packages)} {'is' if len(packages) == 1 else 'are'} missing",
-        because="the provider loads with all of its libraries or not at all",
-        evidence=tuple(f"{name} is in {row.package}" for row in missing for name in _names(case, row)),
+        severity=Severity.WARNING,
+        summary=f"onnxruntime-gpu {release.version} has only some of its CUDA packages, without "
+        + " and ".join(packages),
+        because="only the extras `cuda` and `cudnn` together bring all of them",
+        evidence=tuple(f"{row.package} brings {', '.join(_names(case, row)[:1])}" for row in missing),
         remedies=(Pip(install=_completed(release, packages)),),
     )
 
@@ -107,7 +108,7 @@ def torch_of_another_major(case: Case) -> Iterator[Finding]:
     torch, release = case.machine.distribution("torch"), case.gpu_release
     if torch is None or release is None:
         return
-    cuda = case.matrix.torch_cuda(torch.version)
+    cuda = installed_torch_cuda(case.machine, case.matrix)
     if cuda is None or cuda.parts[0] == release.cuda_major:
         return
     yield Finding(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from packaging.version import Version
 
+from onnxsd.doctor.beside import installed_torch_cuda
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
 from onnxsd.doctor.fit import Kind, obstacles
@@ -171,7 +172,7 @@ def _newer_cuda(case: Case) -> tuple[str, ...]:
     names = {name for row in rows if row.component in ("cudart", "cublasLt") for name in row.linux}
     found = [f"{one.name} {one.version}" for one in case.machine.distributions if one.name in packages]
     torch = case.machine.distribution("torch")
-    cuda = case.matrix.torch_cuda(torch.version) if torch else None
+    cuda = installed_torch_cuda(case.machine, case.matrix)
     if torch is not None and cuda is not None and cuda.parts[0] > _CUDA_11:
         found.append(f"torch {torch.version} for CUDA {cuda}")
     return (*found, *(one.path for one in case.machine.libraries if one.soname in names))
