@@ -219,4 +219,9 @@ ROWS = (
         machines=("nightly_runtime",),
         near_miss=with_version("onnxruntime-gpu", "1.33.0"),
     ),
+    Row(
+        check="pip-missing",
+        machines=("no_pip",),
+        near_miss=with_fields(uv=Version("0.13.9")),
+    ),
 )

@@ -88,6 +88,30 @@ def pip_too_old(case: Case) -> Iterator[Finding]:
         )
 
 
+@check("pip-missing", needs=("pip", "uv"))
+def pip_missing(case: Case) -> Iterator[Finding]:
+    """There is neither pip in this environment nor uv.
+
+    Environments that uv makes have no pip of their own, and some distributions ship Python without it; then
+    every command that the doctor proposes fails: No module named pip. Python brings a pip that it can
+    install.
+
+    Sources: docs.python.org, ensurepip; docs.astral.sh/uv, "Python environments".
+    """
+    if case.machine.pip is None and case.machine.uv is None:
+        yield Finding(
+            severity=Severity.WARNING,
+            summary=f"there is no pip for {case.machine.python.executable}, and no uv",
+            because="nothing can be installed here",
+            remedies=(
+                ByHand(
+                    steps=("let Python install its own pip",),
+                    commands=("python -m ensurepip --upgrade",),
+                ),
+            ),
+        )
+
+
 def _obstacle(case: Case, kind: Kind, does: str) -> Iterator[Finding]:
     if not case.machine.gpus:
         return
@@ -101,4 +125,4 @@ def _obstacle(case: Case, kind: Kind, does: str) -> Iterator[Finding]:
         )
 
 
-CHECKS = (no_wheel_serves, python_without_wheel, glibc_too_old, pip_too_old)
+CHECKS = (no_wheel_serves, python_without_wheel, glibc_too_old, pip_too_old, pip_missing)
