@@ -19,7 +19,7 @@ from onnxsd.matrix import Goal
 MACHINES = Path(__file__).parent / "machines"
 MATRIX = matrix.load()
 # Nothing at all is found on these.
-HEALTHY = ("healthy_cuda13", "healthy_cuda12", "recorded_h200")
+HEALTHY = ("healthy_cuda13", "healthy_cuda12", "healthy_windows", "recorded_h200")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

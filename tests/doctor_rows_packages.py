@@ -64,6 +64,8 @@ ROWS = (
             "old_glibc",
             "alpine",
             "free_threaded_windows",
+            "jetson_orin",
+            "ptx_newer_than_driver",
             "pypy_32_bit",
             "wheel_copied_to_old_system",
         ),

@@ -1,43 +1,23 @@
-"""Checks of the GPU and its driver against the runtime that is installed."""
+"""Checks of the GPU: is there one, does the installed runtime hold code for it, is it ready."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from packaging.requirements import Requirement
+
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
-from onnxsd.doctor.fit import Coverage, coverage, describe
-from onnxsd.machine import OperatingSystem
+from onnxsd.doctor.gpu_code import Coverage, coverage, describe
+from onnxsd.doctor.native_log import cuda_failure
+from onnxsd.doctor.proof import gravity, runs_on_cuda, said
+from onnxsd.machine import CpuArchitecture, Gpu
+from onnxsd.matrix import Runtime
+from onnxsd.records import Dotted
 
-_HIDING = ("", "-1", "NoDevFiles", "none", "void")
-
-
-@check("driver-too-old", needs=("driver", "distributions"))
-def driver_too_old(case: Case) -> Iterator[Finding]:
-    """The installed onnxruntime-gpu is for a CUDA major that the driver does not run.
-
-    CUDA 13 needs driver 580, CUDA 12 needs 525, CUDA 11 needs 450. With an older one the provider fails to
-    load (CUDA error 35) and onnxruntime goes on with the CPU.
-
-    Sources: docs.nvidia.com/deploy/cuda-compatibility; rows `drivers` of compat_matrix.yaml.
-    """
-    release, driver = case.gpu_release, case.machine.driver
-    if release is None or driver is None:
-        return
-    wanted = case.matrix.minimum_driver(
-        release.cuda_major, windows=case.machine.os is OperatingSystem.WINDOWS
-    )
-    if driver >= wanted:
-        return
-    offered = case.matrix.cuda_of(driver)
-    yield Finding(
-        severity=case.stops_generate,
-        summary=f"onnxruntime-gpu {release.version} is built for CUDA {release.cuda_major}, "
-        f"which driver {driver} does not run",
-        because=f"CUDA {release.cuda_major} needs driver {wanted} or newer"
-        + (f"; this one offers CUDA {offered}" if offered else ""),
-        remedies=(case.reinstall(), ByHand(steps=(f"or update the NVIDIA driver to {wanted} or newer",))),
-    )
+_FABRIC_NOT_READY = ("in-progress", "not-started")
+_BUSY = 46  # cudaErrorDevicesUnavailable
+_JETSON_PLATFORM = "linux_aarch64_jetson"  # the matrix's name for what their index holds
 
 
 @check("gpu-not-in-wheel", needs=("gpus", "distributions"))
@@ -50,11 +30,10 @@ def gpu_not_in_wheel(case: Case) -> Iterator[Finding]:
 
     Sources: fatbins of the wheels; microsoft/onnxruntime#26181, #27528.
     """
-    release = case.gpu_release
+    release, found = case.gpu_release, _covered(case)
     wheel = release.wheel_for(case.machine.platform) if release else None
     if release is None or wheel is None:
         return
-    found = [(gpu, coverage(wheel, gpu)) for gpu in case.machine.gpus]
     one_serves = any(one is not Coverage.NONE for _, one in found)
     for gpu, one in found:
         if one is Coverage.NONE:
@@ -65,7 +44,20 @@ def gpu_not_in_wheel(case: Case) -> Iterator[Finding]:
                 evidence=(f"machine code: {wheel.sass}, PTX: {wheel.ptx} ({wheel.evidence})",),
                 remedies=() if one_serves else (case.reinstall(),),
             )
-        elif one is Coverage.COMPILED_AT_START:
+
+
+@check("gpu-compiled-at-start")
+def gpu_compiled_at_start(case: Case) -> Iterator[Finding]:
+    """The installed onnxruntime-gpu has only PTX for this GPU, which the driver compiles at the first start.
+
+    That takes minutes once, without a word, and again whenever the driver changes. The result is kept in
+    ~/.nv/ComputeCache, or where CUDA_CACHE_PATH says: in a container that folder is lost with it.
+
+    Sources: fatbins of the wheels; CUDA C++ Programming Guide, just-in-time compilation.
+    """
+    release = case.gpu_release
+    for gpu, one in _covered(case):
+        if release is not None and one is Coverage.COMPILED_AT_START:
             yield Finding(
                 severity=Severity.INFO,
                 summary=f"onnxruntime-gpu {release.version} holds only PTX for {describe(gpu)}",
@@ -73,23 +65,137 @@ def gpu_not_in_wheel(case: Case) -> Iterator[Finding]:
             )
 
 
-@check("gpu-hidden")
-def gpu_hidden(case: Case) -> Iterator[Finding]:
-    """CUDA_VISIBLE_DEVICES hides every GPU.
+@check("gpus-mixed")
+def gpus_mixed(case: Case) -> Iterator[Finding]:
+    """The machine has GPUs of several kinds, and CUDA numbers them in another order than nvidia-smi.
 
-    An empty value, or -1, leaves CUDA with no device (error 100), although the driver shows the GPUs.
+    CUDA puts the fastest first, nvidia-smi goes by the PCI bus. `--device 1` may then be another GPU than the
+    1 that nvidia-smi shows, with another memory, and perhaps one that the wheel holds no code for.
 
-    Source: CUDA C++ Programming Guide, environment variables.
+    Source: CUDA C++ Programming Guide, environment variables (CUDA_DEVICE_ORDER).
     """
-    value = case.machine.variable("CUDA_VISIBLE_DEVICES")
-    if value is None or value.strip() not in _HIDING or not case.machine.gpus:
+    kinds = {(gpu.name, gpu.compute_capability) for gpu in case.machine.gpus}
+    if len(kinds) < 2 or case.machine.variable("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+        return
+    yield Finding(
+        severity=Severity.INFO,
+        summary=f"{len(kinds)} kinds of GPUs, and CUDA_DEVICE_ORDER is not PCI_BUS_ID",
+        because="CUDA counts the fastest first, nvidia-smi by the bus: a number may mean two GPUs",
+        evidence=tuple(describe(gpu) for gpu in case.machine.gpus),
+        remedies=(ByHand(steps=("set CUDA_DEVICE_ORDER=PCI_BUS_ID",)),),
+    )
+
+
+@check("fabric-manager", needs=("gpus",))
+def fabric_not_ready(case: Case) -> Iterator[Finding]:
+    """The NVLink fabric of this GPU is not set up.
+
+    On machines with NVSwitch (HGX, DGX) CUDA starts only when nvidia-fabricmanager has registered the GPUs;
+    until then it fails with error 802 (system not yet initialized), although nvidia-smi lists them. Its
+    version must be the driver's.
+
+    Sources: NVML fabric state; pytorch/pytorch#35710; awslabs/amazon-eks-ami#2554; dstackai/dstack#2348.
+    """
+    waiting = [gpu for gpu in case.machine.gpus if gpu.fabric in _FABRIC_NOT_READY]
+    if not waiting or runs_on_cuda(case):
         return
     yield Finding(
         severity=case.stops_generate,
-        summary=f"CUDA_VISIBLE_DEVICES={value!r} hides every GPU from CUDA",
-        because="with this value CUDA reports that there is no device",
-        evidence=tuple(describe(gpu) for gpu in case.machine.gpus),
-        remedies=(ByHand(steps=("unset CUDA_VISIBLE_DEVICES, or set it to 0",)),),
+        summary=f"the NVLink fabric is not ready on {len(waiting)} of {len(case.machine.gpus)} GPUs",
+        because="CUDA waits for nvidia-fabricmanager, which does not run or has another version",
+        evidence=tuple(f"{gpu.name}: fabric {gpu.fabric}" for gpu in waiting),
+        remedies=(
+            ByHand(
+                steps=(f"on the host, start the fabric manager of driver {case.machine.driver}",),
+                commands=(
+                    "sudo systemctl enable --now nvidia-fabricmanager",
+                    "systemctl status nvidia-fabricmanager",
+                ),
+            ),
+        ),
+    )
+
+
+@check("gpu-busy")
+def gpu_busy(case: Case) -> Iterator[Finding]:
+    """CUDA says that every GPU is busy or unavailable.
+
+    The GPU is in exclusive mode and another process holds it, or its MIG mode was switched and no instance
+    was made (CUDA error 46).
+
+    Source: microsoft/onnxruntime#14030.
+    """
+    failed = cuda_failure(said(case))
+    if failed is None or failed.number != _BUSY:
+        return
+    yield Finding(
+        severity=case.stops_generate,
+        summary="the GPU is busy or unavailable",
+        because=failed.meaning,
+        evidence=(f"CUDA error {failed.number}: {failed.words}",),
+        remedies=(
+            ByHand(
+                steps=("end the process that holds it, or let several share it",),
+                commands=("nvidia-smi", "sudo nvidia-smi -c DEFAULT"),
+            ),
+        ),
+    )
+
+
+@check("cudnn-too-new-for-gpu", needs=("gpus", "distributions"))
+def cudnn_too_new_for_gpu(case: Case) -> Iterator[Finding]:
+    """The installed cuDNN no longer serves a GPU this old.
+
+    cuDNN dropped GPUs sooner than CUDA 12 and onnxruntime did, and the extra `cudnn` brings the newest:
+    sessions are made, and the first convolution fails.
+
+    Sources: rows `gpu_companions` of compat_matrix.yaml; immich-app/immich#22982.
+    """
+    release = case.gpu_release
+    oldest = min((gpu.compute_capability for gpu in case.machine.gpus), default=None)
+    for row in case.matrix.gpu_companions:
+        wanted = Requirement(row.requirement)
+        found = case.machine.distribution(wanted.name)
+        if release is None or oldest is None or found is None or row.cuda_major != release.cuda_major:
+            continue
+        if Dotted(oldest, "") >= row.below or found.version in wanted.specifier:
+            continue
+        yield Finding(
+            severity=gravity(case),
+            summary=f"{found.name} {found.version} is too new for a GPU of compute capability "
+            f"{oldest[0]}.{oldest[1]}",
+            because=row.because,
+            evidence=(f"wanted: {row.requirement}",),
+            remedies=(Pip(install=(row.requirement,)),),
+        )
+
+
+@check("jetson")
+def jetson(case: Case) -> Iterator[Finding]:
+    """This is a Jetson: the wheels of the default index hold no code for its GPU.
+
+    From 1.29 on there are wheels for aarch64, made for servers (GH200, GB10). pip installs them on a Jetson
+    with a new enough system, and the first operator fails. NVIDIA's own index has builds for JetPack.
+
+    Sources: fatbins of the aarch64 wheels; microsoft/onnxruntime#20503, #24380;
+    dusty-nv/jetson-containers#1283.
+    """
+    modules = [gpu for gpu in case.machine.gpus if _is_jetson(gpu, case)]
+    if case.machine.arch is not CpuArchitecture.AARCH64 or not modules or runs_on_cuda(case):
+        return
+    feeds = [row for row in case.matrix.feeds if _JETSON_PLATFORM in row.platforms]
+    yield Finding(
+        severity=case.stops_generate,
+        summary=f"{describe(modules[0])} is a Jetson's GPU, which no wheel of the default index covers",
+        because="their aarch64 wheels are built for servers",
+        remedies=(
+            ByHand(
+                steps=("take the build for this JetPack from NVIDIA's index for Jetson",),
+                commands=tuple(
+                    f"python -m pip install {case.matrix.package} --index-url {row.url}" for row in feeds
+                ),
+            ),
+        ),
     )
 
 
@@ -114,4 +220,60 @@ def no_gpu(case: Case) -> Iterator[Finding]:
     )
 
 
-CHECKS = (driver_too_old, gpu_not_in_wheel, gpu_hidden, no_gpu)
+@check("other-gpu", needs=("other_gpus",))
+def other_gpu(case: Case) -> Iterator[Finding]:
+    """The machine's GPU is not NVIDIA's.
+
+    onnxruntime-gpu serves NVIDIA alone: on an AMD or Intel GPU it fails with CUDA error 35, as if a driver
+    were too old. Other packages of ONNX Runtime serve them; a folder exported with `--target portable` runs
+    there, in a program that asks for their provider. onnxsd itself then uses the CPU.
+
+    Sources: rows `runtimes` of compat_matrix.yaml; C0untFloyd/roop-unleashed#457, #524, #586.
+    """
+    if case.machine.gpus:
+        return
+    for gpu in case.machine.other_gpus:
+        rows = _runtimes_for(gpu.vendor, case)
+        if rows:
+            yield Finding(
+                severity=Severity.WARNING if case.gpu_runtime else Severity.INFO,
+                summary=f"{gpu.name} is not NVIDIA's: {case.matrix.package} cannot use it",
+                because="other packages can: " + ", ".join(_package_and_provider(row) for row in rows),
+            )
+
+
+def _covered(case: Case) -> list[tuple[Gpu, Coverage]]:
+    """What the installed release's wheel holds for each GPU; nothing where that is not known."""
+    wheel = case.gpu_release.wheel_for(case.machine.platform) if case.gpu_release else None
+    return [(gpu, coverage(wheel, gpu)) for gpu in case.machine.gpus] if wheel else []
+
+
+def _is_jetson(gpu: Gpu, case: Case) -> bool:
+    names = case.matrix.gpu_names(Dotted(gpu.compute_capability, ""))
+    return any("Jetson" in name for name in names)
+
+
+def _runtimes_for(vendor: str, case: Case) -> list[Runtime]:
+    system = case.machine.os.value
+    return [
+        row
+        for row in case.matrix.runtimes
+        if vendor in row.vendors and system in row.systems and row.maintained
+    ]
+
+
+def _package_and_provider(row: Runtime) -> str:
+    return f"{row.package} ({row.provider})" if row.provider else row.package
+
+
+CHECKS = (
+    gpu_not_in_wheel,
+    gpu_compiled_at_start,
+    gpus_mixed,
+    fabric_not_ready,
+    gpu_busy,
+    cudnn_too_new_for_gpu,
+    jetson,
+    no_gpu,
+    other_gpu,
+)

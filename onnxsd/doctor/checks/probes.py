@@ -1,17 +1,23 @@
-"""Checks of what happened when the probe model was run."""
+"""Checks of what happened when the probe model was run.
+
+That no probe could be made is said once for each provider, by the first two.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check
-from onnxsd.doctor.finding import Finding, Severity
-from onnxsd.machine import Outcome, Provider, SessionProbe
+from onnxsd.doctor.finding import ByHand, Finding, Severity
+from onnxsd.doctor.native_log import reason_in
+from onnxsd.machine import Outcome, ProbeGraph, Provider, SessionProbe
 
 # TF32, CUDA's default for float32, keeps 10 bits; the probe's results are probabilities of a few values.
 _TOLERANCE = 1e-2
 _LOG_LINES = 6
 _SEEN_ELSEWHERE = (Outcome.RAN, Outcome.NOT_INSTALLED)  # `ort-missing` reports the second
+# `ort-does-not-run` reports what does not import, `cuda-hangs` what does not answer.
+_NOT_OF_CUDA = (*_SEEN_ELSEWHERE, Outcome.IMPORT_FAILED, Outcome.HUNG)
 
 
 @check("ort-does-not-run", needs=("probes",))
@@ -37,36 +43,135 @@ def runtime_does_not_run(case: Case) -> Iterator[Finding]:
 
 @check("cuda-does-not-run", needs=("probes", "gpus"))
 def cuda_does_not_run(case: Case) -> Iterator[Finding]:
-    """A session on the GPU could not be made, or computes something else than the CPU.
+    """A session on the GPU could not be made.
 
     `get_available_providers()` lists what the build knows, not what loads: without a GPU library
     onnxruntime goes on with the CPU and says so only in its log. The probe forbids that fallback, so the
-    reason comes out.
+    reason comes out; it is read from the native log, which names one library at a time.
 
     Sources: the probe itself; microsoft/onnxruntime#23372, #17801, #25145.
     """
-    probe = case.machine.probe(Provider.CUDA)
-    cpu_build = case.gpu_runtime is None and case.machine.distribution(case.matrix.cpu_package) is not None
-    if probe is None or cpu_build or probe.outcome is Outcome.NOT_INSTALLED:
-        return  # `ort-cpu-wheel-with-gpu` and `ort-missing` report these
-    if probe.outcome is not Outcome.RAN:
-        yield Finding(
-            severity=case.stops_generate,
-            summary=f"onnxruntime does not run on the GPU: {probe.outcome.value}",
-            because=probe.message or f"the session runs on {', '.join(probe.session_providers)} instead",
-            evidence=_log(probe),
-            remedies=(case.reinstall(),),
-        )
+    probe = _cuda_probe(case)
+    if probe is None or probe.outcome in _NOT_OF_CUDA or not _knows_cuda(probe):
         return
-    difference = _largest_difference(probe, case.machine.probe(Provider.CPU))
-    if difference is not None and not difference <= _TOLERANCE:
-        yield Finding(
-            severity=case.stops_generate,
-            summary=f"the GPU and the CPU disagree by {difference:.2g} on a small model",
-            because=f"they should agree within {_TOLERANCE:g}; libraries of different versions can do this",
-            evidence=(f"GPU: {probe.outputs}",),
-            remedies=(case.reinstall(),),
-        )
+    because = reason_in(f"{probe.native_log}\n{probe.message}") or probe.message
+    yield Finding(
+        severity=case.stops_generate,
+        summary=f"onnxruntime does not run on the GPU: {probe.outcome.value}",
+        because=because or f"the session runs on {', '.join(probe.session_providers)} instead",
+        evidence=(probe.message, *_log(probe)) if probe.message else _log(probe),
+        remedies=(case.reinstall(),),
+    )
+
+
+@check("cuda-not-in-build")
+def cuda_not_in_build(case: Case) -> Iterator[Finding]:
+    """onnxruntime-gpu is installed, and the module that is imported knows no CUDA provider.
+
+    The files of another package were written over it, or lie before it on the path: pip's list and what
+    Python imports are two things. `get_available_providers()` of the child process shows what was built in.
+
+    Sources: the probe itself; microsoft/onnxruntime#26996, #7748.
+    """
+    probe = _cuda_probe(case)
+    if probe is None or case.gpu_runtime is None or not probe.available_providers or _knows_cuda(probe):
+        return
+    yield Finding(
+        severity=case.stops_generate,
+        summary=f"onnxruntime-gpu {case.gpu_runtime.version} is installed, but the onnxruntime that is "
+        f"imported ({probe.runtime_version}) knows no CUDA",
+        because=f"it knows {', '.join(probe.available_providers)}",
+        evidence=tuple(one.path for one in case.machine.modules if one.name == "onnxruntime"),
+        remedies=(case.reinstall(),),
+    )
+
+
+@check("cuda-hangs")
+def cuda_hangs(case: Case) -> Iterator[Finding]:
+    """A session on the GPU did not answer in time.
+
+    Compiling PTX at the first start takes minutes, and is done once. A GPU that has fallen off the bus, a
+    driver after a suspend and a hung network drive hang as well, for good.
+
+    Sources: the probe itself; CUDA C++ Programming Guide, just-in-time compilation.
+    """
+    probe = _cuda_probe(case)
+    if probe is None or probe.outcome is not Outcome.HUNG:
+        return
+    yield Finding(
+        severity=case.stops_generate,
+        summary="a session on the GPU did not answer",
+        because=probe.message,
+        evidence=_log(probe),
+        remedies=(
+            ByHand(
+                steps=(
+                    "run the doctor again: if PTX was compiled, it is kept and the next start is fast",
+                    "if it hangs again, look for errors of the GPU (Xid) in the kernel's log",
+                ),
+                commands=("sudo dmesg | grep -i -e nvrm -e xid",),
+            ),
+        ),
+    )
+
+
+@check("cuda-differs-from-cpu")
+def cuda_differs_from_cpu(case: Case) -> Iterator[Finding]:
+    """The GPU and the CPU compute different results for the same small model.
+
+    They agree within the rounding of TF32. More than that comes from libraries of different versions in one
+    process, from a build that does not fit the GPU, or from a faulty GPU.
+
+    Sources: the probe itself; NVIDIA's description of TF32 (10 bits of mantissa).
+    """
+    on_cuda, on_cpu = case.machine.probe(Provider.CUDA), case.machine.probe(Provider.CPU)
+    if on_cuda is None or on_cuda.outcome is not Outcome.RAN:
+        return
+    difference = _largest_difference(on_cuda, on_cpu)
+    if difference is None or difference <= _TOLERANCE:  # NaN is no such difference, and goes on
+        return
+    yield Finding(
+        severity=case.stops_generate,
+        summary=f"the GPU and the CPU disagree by {difference:.2g} on a small model",
+        because=f"they should agree within {_TOLERANCE:g}; libraries of different versions can do this",
+        evidence=(f"GPU: {on_cuda.outputs}", f"CPU: {on_cpu.outputs if on_cpu else ()}"),
+        remedies=(case.reinstall(),),
+    )
+
+
+@check("attention-does-not-run")
+def attention_does_not_run(case: Case) -> Iterator[Finding]:
+    """Convolution and multiplication run on the GPU, and attention does not.
+
+    onnxsd's graphs for CUDA use onnxruntime's own attention, which calls cuDNN or kernels that the wheel
+    compiled for some GPUs alone. A cuDNN without its attention engines fails here first.
+
+    Sources: the probe itself; onnxruntime, docs/ContribOperators.md (com.microsoft.MultiHeadAttention).
+    """
+    plain = case.machine.probe(Provider.CUDA)
+    probe = case.machine.probe(Provider.CUDA, ProbeGraph.ATTENTION)
+    if plain is None or plain.outcome is not Outcome.RAN:  # then `cuda-does-not-run` has said it
+        return
+    if probe is None or probe.outcome in (Outcome.RAN, Outcome.UNSUPPORTED):
+        return
+    yield Finding(
+        severity=case.stops_generate,
+        summary=f"attention does not run on the GPU: {probe.outcome.value}",
+        because=reason_in(f"{probe.native_log}\n{probe.message}") or probe.message,
+        evidence=_log(probe),
+        remedies=(case.reinstall(),),
+    )
+
+
+def _cuda_probe(case: Case) -> SessionProbe | None:
+    """The session on CUDA; None where the CPU build is installed, which `ort-cpu-wheel-with-gpu` reports."""
+    cpu_build = case.gpu_runtime is None and case.machine.distribution(case.matrix.cpu_package) is not None
+    return None if cpu_build else case.machine.probe(Provider.CUDA)
+
+
+def _knows_cuda(probe: SessionProbe) -> bool:
+    """Whether the build has the provider; one that said nothing is not held against it."""
+    return not probe.available_providers or Provider.CUDA.value in probe.available_providers
 
 
 def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float | None:
@@ -80,4 +185,11 @@ def _log(probe: SessionProbe) -> tuple[str, ...]:
     return tuple(probe.native_log.splitlines()[-_LOG_LINES:])
 
 
-CHECKS = (runtime_does_not_run, cuda_does_not_run)
+CHECKS = (
+    runtime_does_not_run,
+    cuda_does_not_run,
+    cuda_not_in_build,
+    cuda_hangs,
+    cuda_differs_from_cpu,
+    attention_does_not_run,
+)

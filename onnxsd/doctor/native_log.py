@@ -1,0 +1,60 @@
+"""What onnxruntime's own words say: the library it did not find, the number of CUDA's error."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# glibc's loader: "... with error: libcublasLt.so.13: cannot open shared object file: No such file ..."
+_LINUX_LIBRARY = re.compile(r"(lib[\w+.-]+\.so(?:\.\d+)*): cannot open shared object file")
+# onnxruntime on Windows: '... which depends on "cublasLt64_12.dll" which is missing. (Error 126: ...)'
+_WINDOWS_LIBRARY = re.compile(r'which depends on "([^"]+\.dll)" which is missing', re.IGNORECASE)
+_CUDA_FAILURE = re.compile(r"CUDA failure (\d+): ([^;\n]+)")
+
+# CUDA's own numbers (cudaError_t), and what they mean for a runtime that starts.
+_MEANINGS = {
+    35: "the driver is older than the CUDA of this build",
+    36: "the libraries call an entry point that this driver does not have",
+    46: "another process holds the GPU for itself, or its compute mode forbids sharing",
+    100: "CUDA sees no device: hidden by a variable, or not given to the container",
+    101: "the number of the device is not among those that CUDA sees",
+    209: "the build holds no code for this GPU",
+    222: "the driver is older than the toolkit that made the PTX, and cannot compile it",
+    802: "NVLink's fabric manager has not set the GPU up",
+    803: "libcuda is not of the same version as the loaded kernel module",
+    804: "a libcuda for forward compatibility was loaded on a GPU that does not allow it",
+    999: "the driver failed inside; often nvidia-uvm after a suspend",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaFailure:
+    """An error that CUDA gave, by its number."""
+
+    number: int
+    words: str
+
+    @property
+    def meaning(self) -> str:
+        """What the number means here; CUDA's own words where that is not on record."""
+        return _MEANINGS.get(self.number, self.words)
+
+
+def missing_library(text: str) -> str | None:
+    """The library that the loader did not find. It names the first alone, whatever else is missing."""
+    found = _LINUX_LIBRARY.search(text) or _WINDOWS_LIBRARY.search(text)
+    return found.group(1) if found else None
+
+
+def cuda_failure(text: str) -> CudaFailure | None:
+    """The first error of CUDA in the text."""
+    found = _CUDA_FAILURE.search(text)
+    return CudaFailure(number=int(found.group(1)), words=found.group(2).strip()) if found else None
+
+
+def reason_in(text: str) -> str | None:
+    """Why a provider did not load, in one sentence; None where the text says nothing that is known."""
+    library, failure = missing_library(text), cuda_failure(text)
+    if library is not None:
+        return f"{library} is not found (the loader names only the first that is missing)"
+    return f"CUDA error {failure.number}: {failure.meaning}" if failure else None
