@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from onnxsd.cli.doctor_machine import facts_of
 from onnxsd.cli.doctor_paper import Paper
-from onnxsd.doctor import CHECKS, ByHand, Diagnosis, Finding, Recommendation, Rejected, Severity
+from onnxsd.doctor import ByHand, Diagnosis, Finding, Recommendation, Rejected, Severity
 
 _EVIDENCE_LINES = 3
 _EVIDENCE_LENGTH = 240  # characters of one line
@@ -92,11 +92,10 @@ def _counts(findings: Iterable[Finding]) -> Iterable[str]:
 
 
 def _ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first, then warnings and remarks; in each what names a cause before what a probe only saw."""
-    probed = {check.id for check in CHECKS if "probes" in check.needs}
+    """Errors, then warnings, then remarks; in each as the checks stand, causes before what follows."""
     order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
     known = [finding for finding in findings if finding.severity in order]
-    return sorted(known, key=lambda one: (order.index(one.severity), one.id in probed))
+    return sorted(known, key=lambda one: order.index(one.severity))
 
 
 def _unmade(findings: Iterable[Finding]) -> list[tuple[str, list[str]]]:

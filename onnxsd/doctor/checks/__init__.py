@@ -23,23 +23,25 @@ from onnxsd.doctor.checks import (
     visible,
 )
 
+# From the ground up: what the system allows, what is installed on it, what was seen to happen. So the first
+# error is mostly the cause of those after it.
 CHECKS = (
-    *packages.CHECKS,
-    *shadowing.CHECKS,
-    *builds.CHECKS,
-    *probes.CHECKS,
+    *fitting.CHECKS,
+    *release.CHECKS,
+    *python.CHECKS,
     *driver.CHECKS,
     *container.CHECKS,
     *visible.CHECKS,
     *gpu.CHECKS,
+    *packages.CHECKS,
+    *shadowing.CHECKS,
+    *builds.CHECKS,
+    *nvidia.CHECKS,
     *libraries.CHECKS,
     *copies.CHECKS,
+    *companions.CHECKS,
+    *resources.CHECKS,
     *logs.CHECKS,
     *reference.CHECKS,
-    *resources.CHECKS,
-    *nvidia.CHECKS,
-    *companions.CHECKS,
-    *python.CHECKS,
-    *fitting.CHECKS,
-    *release.CHECKS,
+    *probes.CHECKS,
 )
