@@ -33,8 +33,8 @@ def run(*arguments: str | Path) -> Result:
 
 
 @contextmanager
-def locked_folder(beside: Path) -> Iterator[tuple[Path, Path]]:
-    """A copy of the folder `beside`, and an empty folder without write permission.
+def locked_folder(beside: Path, mode: int = 0o555) -> Iterator[tuple[Path, Path]]:
+    """A copy of the folder `beside`, and an empty folder without write permission (or with another `mode`).
 
     Root may write everywhere: whoever is root is nobody inside. What will be imported has to be by then.
     """
@@ -45,7 +45,7 @@ def locked_folder(beside: Path) -> Iterator[tuple[Path, Path]]:
         Path(name).chmod(0o755)
         copy, folder = Path(name) / "copy", Path(name) / "locked"
         shutil.copytree(beside, copy)
-        folder.mkdir(mode=0o555)
+        folder.mkdir(mode=mode)
         if me == 0:
             os.seteuid(65_534)
         try:

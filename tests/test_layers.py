@@ -17,7 +17,7 @@ PACKAGE = ROOT / "onnxsd"
 LAYERS = (
     ("errors",),
     ("records", "tensors"),
-    ("weights", "matrix", "machine"),
+    ("weights", "matrix", "machine", "builtin"),
     ("ops",),
     ("models",),
     ("artifact", "session", "prompt", "samplers", "imaging"),

@@ -76,6 +76,8 @@ def test_the_wheel_holds_every_file_of_the_package(source: Path, wheel: Path) ->
     assert inside == packaged | {"onnxsd/compat_matrix.yaml"}
     assert {"onnxsd/py.typed", "onnxsd/machine/probe.onnx"} <= inside
     assert any(name.startswith("onnxsd/models/configurations/") for name in inside)
+    assert {"onnxsd/builtin/shapes/README.md", "onnxsd/builtin/shapes/model_index.json"} <= inside
+    assert any(name.startswith("onnxsd/builtin/shapes/unet/") for name in inside)
 
 
 def test_the_wheel_holds_the_roots_matrix(wheel: Path) -> None:

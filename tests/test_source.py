@@ -323,11 +323,11 @@ def test_an_unknown_component_is_refused_by_name() -> None:
 
 
 def test_aliases_are_distinct_and_known() -> None:
-    assert len({alias.name for alias in ALIASES}) == len(ALIASES) == 5
+    assert len({alias.name for alias in ALIASES}) == len(ALIASES) == 7
     for alias in ALIASES:
-        assert alias.hub_id.count("/") == 1
+        assert alias.hub_id is None or alias.hub_id.count("/") == 1
         assert set(alias.components) <= set(COMPONENTS)
-        assert alias.hub_id in alias.line()
+        assert (alias.hub_id or "built in") in alias.line()
         assert "\n" not in alias.line()
     assert find("SDXL") is ALIASES[0]
     assert find("stabilityai/sdxl-turbo") is None

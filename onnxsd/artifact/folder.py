@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from onnxsd.artifact.manifest import FileRecord, Manifest
 from onnxsd.errors import BadInputError
 from onnxsd.models.components import COMPONENTS, Blueprint, component
 from onnxsd.models.config import read_json
+from onnxsd.models.families import Family, family_of, with_own_defaults
 from onnxsd.ops import Target
 
 CHUNK_BYTES = 1 << 22
@@ -38,6 +39,18 @@ class Folder:
             time_ids=record.time_ids,
             scale=record.scale,
         )
+
+    def family(self) -> Family | None:
+        """The family with the size, steps and guidance that suit this very model; None if it is not known."""
+        family = family_of(self.manifest.pipeline, self.json("scheduler/scheduler_config.json"))
+        if family is None:
+            return None
+        latent = self.manifest.latent
+        sample = self.blueprint(latent.denoiser).config.get("sample_size")
+        if isinstance(sample, int):
+            family = replace(family, native_size=sample * latent.factor)
+        index = "model_index.json"
+        return with_own_defaults(family, self.json(index), source=str(self.path / index))
 
     def json(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files."""

@@ -13,7 +13,6 @@ from onnxsd.engine.pipeline import Pipeline
 from onnxsd.errors import BadInputError
 from onnxsd.export.plan import other_vae
 from onnxsd.export.source import Source
-from onnxsd.models.families import family_of
 from onnxsd.session import Choice
 from onnxsd.verify import reference
 from onnxsd.verify.reference_image import ImageRequest, compare_image
@@ -55,7 +54,7 @@ def vae_of(folder: Folder) -> Path | None:
 def checks(folder: Folder, checkpoint: Checkpoint, choice: Choice, say: Say) -> Iterator[CheckRecord]:
     """A record for each component, and one for an image where the pipeline makes images of a prompt alone."""
     yield from reference.compare(folder, checkpoint, choice=choice, say=say)
-    family = family_of(folder.manifest.pipeline, folder.json("scheduler/scheduler_config.json"))
+    family = folder.family()
     if family is None or family.needs is not None:
         lacking = family.needs if family else "a pipeline that this version does not know"
         say(f"no image is compared: {folder.manifest.pipeline} needs {lacking}")

@@ -31,8 +31,22 @@ def as_object(folder: Folder) -> dict[str, Any]:
         "created": manifest.created,
         "runtime_floor": manifest.runtime_floor,
         "latent": records.encode(manifest.latent),
+        "defaults": _defaults(folder),
         "components": [_component(record) for record in manifest.components],
         "checks": [records.encode(check) for check in manifest.checks],
+    }
+
+
+def _defaults(folder: Folder) -> dict[str, Any] | None:
+    """What `generate` takes for what is not said; None for a pipeline that it does not know."""
+    family = folder.family()
+    if family is None:
+        return None
+    return {
+        "width": family.native_size,
+        "height": family.native_size,
+        "steps": family.steps,
+        "guidance_scale": family.guidance_scale,
     }
 
 
@@ -62,6 +76,12 @@ def summary(folder: Folder) -> str:
         f" target {manifest.target}, {manifest.precision.numpy_name}"
     )
     lines = [head, *(f"  {_component_line(record)}" for record in manifest.components)]
+    if defaults := _defaults(folder):
+        lines.append(
+            "  unless told otherwise: {width}×{height}, {steps} steps, guidance {guidance_scale:g}".format(
+                **defaults
+            )
+        )
     lines.append(f"  needs onnxruntime {manifest.runtime_floor} or newer; made by onnxsd {manifest.onnxsd}")
     if not manifest.checks:
         return "\n".join([*lines, "  not checked"])

@@ -20,7 +20,9 @@ def _size(_ctx: click.Context, _option: click.Parameter, value: str | None) -> t
 @click.command("generate")
 @click.argument("prompt")
 @click.option(
-    "--model", type=click.Path(path_type=Path), help="An exported folder; by default the last export."
+    "--model",
+    type=click.Path(path_type=Path),
+    help="An exported folder or a built-in model; by default $ONNXSD_MODEL, the last export, else `shapes`.",
 )
 @click.option("-n", "--negative-prompt", help="What the image should not show.")
 @click.option("--steps", "--num-inference-steps", type=click.IntRange(min=1), help="Denoising steps.")

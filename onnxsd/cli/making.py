@@ -63,7 +63,7 @@ def destination(output: str | None, image_format: str | None) -> OutputPlan:
 
 def load(model: Path | None, *, provider: str, device: int, cuda_graph: bool) -> Pipeline:
     """The pipeline of the folder that is meant, with what was decided told on stderr."""
-    folder, named_by = model_folder(model)
+    folder, named_by = model_folder(model, lambda line: click.echo(line, err=True))
     pipeline = Pipeline.from_pretrained(folder, provider=provider, device_id=device, cuda_graph=cuda_graph)
     choice = pipeline.engine.choice
     click.echo(f"{folder} ({named_by}) on {choice.provider.value}: {choice.reason}", err=True)

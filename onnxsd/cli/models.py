@@ -1,4 +1,4 @@
-"""`onnxsd models`: the short names of public checkpoints."""
+"""`onnxsd models`: the short names of checkpoints, on the Hub and inside the package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 @click.command("models")
 def command() -> None:
     """List the models that an alias names."""
-    from onnxsd.models.aliases import ALIASES
+    from onnxsd.models.aliases import usable
 
-    for alias in ALIASES:
+    for alias in usable():
         click.echo(alias.line())

@@ -99,7 +99,7 @@ def _revision(folder: Folder, source: str) -> str | None:
     from onnxsd.models import aliases
 
     alias = aliases.find(source)
-    named = alias.hub_id if alias else source
+    named = alias.hub_id if alias else source  # None for a built-in model, which has no commit
     return folder.manifest.commit if named == folder.manifest.source and not Path(source).is_dir() else None
 
 

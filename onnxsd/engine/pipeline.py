@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from onnxsd.engine.noise import TorchNoise
 from onnxsd.engine.request import Request, Settings, decide
 from onnxsd.errors import ConfigurationError, UsageError
 from onnxsd.imaging.pixels import to_images
-from onnxsd.models.families import FAMILIES, Family, family_of
+from onnxsd.models.families import FAMILIES, Family
 from onnxsd.samplers import Table, parse, table_for
 from onnxsd.session import resolve
 
@@ -49,7 +49,7 @@ class Pipeline:
         self.engine = engine
         self._scheduler = engine.folder.json("scheduler/scheduler_config.json")
         self._index = engine.folder.json("model_index.json")
-        self.family = _family(engine.folder, self._scheduler)
+        self.family = _family(engine.folder)
         self._text = TextEncoding(engine)
 
     @classmethod
@@ -94,7 +94,7 @@ class Pipeline:
             prompt: what to show.
             negative_prompt: what not to show; None is the empty prompt, or zeros where the model wants them.
             height, width: pixels, multiples of the VAE's factor; by default the model's own.
-            num_inference_steps, guidance_scale: by default the family's; guidance of 1 or less is off.
+            num_inference_steps, guidance_scale: by default the model's own; guidance of 1 or less is off.
             num_images_per_prompt: how many at once; their seeds count up from `seed`.
             seed: an integer, or one for each image; by default random. It means the same noise as
                 `torch.Generator("cpu").manual_seed(seed)` in diffusers.
@@ -123,7 +123,7 @@ class Pipeline:
             noise_schedule=noise_schedule,
             latents=None if latents is None else np.asarray(latents),
         )
-        settings = decide(request, self.engine.folder.manifest.latent, self._family_defaults())
+        settings = decide(request, self.engine.folder.manifest.latent, self.family)
         clock = _Clock()
         table = self._table(settings)
         conditional, unconditional = self._conditions(prompt, negative_prompt, settings)
@@ -153,14 +153,6 @@ class Pipeline:
                 f"{self.engine.folder.path} is {self.family.title}, which needs {needs}",
                 hint="this version makes images from a prompt alone: export a base model",
             )
-
-    def _family_defaults(self) -> Family:
-        """The family with the size that this very denoiser was trained for."""
-        latent = self.engine.folder.manifest.latent
-        sample = self.engine.folder.blueprint(latent.denoiser).config.get("sample_size")
-        if not isinstance(sample, int):
-            return self.family
-        return replace(self.family, native_size=sample * latent.factor)
 
     def _table(self, settings: Settings) -> Table:
         config = parse(self._scheduler, settings.sampler.scheduler_class)
@@ -244,8 +236,8 @@ class _Clock:
         self._last = now
 
 
-def _family(folder: Folder, scheduler: dict[str, Any]) -> Family:
-    family = family_of(folder.manifest.pipeline, scheduler)
+def _family(folder: Folder) -> Family:
+    family = folder.family()
     if family is None:
         raise ConfigurationError(
             f"{folder.path} is a {folder.manifest.pipeline}", hint=f"known are {', '.join(FAMILIES)}"

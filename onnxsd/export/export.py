@@ -202,8 +202,7 @@ def _manifest(
         schema=manifests.SCHEMA,
         onnxsd=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        # Absolute, for `verify` may run elsewhere.
-        source=plan.source.hub_id or str(plan.source.folder.absolute()),
+        source=plan.source.name,
         commit=plan.source.commit,
         pipeline=str(plan.index.get("_class_name")),
         target=plan.target.value,

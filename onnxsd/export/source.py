@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnxsd import builtin
 from onnxsd.errors import BadInputError, UsageError
 from onnxsd.export import hub
 from onnxsd.export.selection import Selection, check_variant, choose
 from onnxsd.models import aliases
 from onnxsd.tensors import DType
+
+Say = Callable[[str], None]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SINGLE_FILES = (".safetensors", ".ckpt")
@@ -30,6 +33,13 @@ class Source:
     commit: str | None
     components: tuple[str, ...]
     selection: Selection
+    # The alias of a model inside the package.
+    builtin: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What finds it again from anywhere: its Hub id or alias, else the folder in full."""
+        return self.hub_id or self.builtin or str(self.folder.absolute())
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -48,12 +58,13 @@ def resolve(
     variant: str | None = None,
     offline: bool = False,
     precision: DType = DType.FLOAT16,
-    progress: Callable[[str], None] | None = None,
+    progress: Say | None = None,
 ) -> Source:
     """The checkpoint that MODEL means, downloaded where that is needed.
 
     Args:
-        model: an alias, a Hub id `OWNER/NAME`, or a folder in diffusers' layout. A folder of that name wins.
+        model: an alias (of the Hub's or of a model inside the package), a Hub id `OWNER/NAME`, or a folder in
+            diffusers' layout. A folder of that name wins.
         variant: which weights, as in `unet/….fp16.safetensors`; by default fp16 for `precision` FLOAT16.
         precision: FLOAT16 or FLOAT32, what the export will hold.
         progress: takes one line for each step and each decision that a user should know of.
@@ -64,14 +75,18 @@ def resolve(
     if model.strip() and path.is_dir():  # Path("") would be the current folder
         _say_which(model, alias, say)
         if revision:
-            raise _revision_of_folder(model, revision)
+            raise _revision_elsewhere(revision, f"{model} is a folder on this machine")
         return _from_folder(path, model, variant, precision, say)
     if path.suffix in _SINGLE_FILES:
         raise _single_file(path)
     if not alias and not _HUB_ID.fullmatch(model):
         raise _unknown(model, path)
+    if alias and alias.hub_id is None:
+        if revision:
+            raise _revision_elsewhere(revision, f"{alias.name} lies inside onnxsd")
+        return from_package(alias.name, variant=variant, precision=precision, say=say)
     request = hub.Request(
-        repo=alias.hub_id if alias else model,
+        repo=(alias.hub_id if alias else None) or model,
         revision=revision,
         variant=variant or _usual_variant(precision),
         variant_was_asked=variant is not None,
@@ -89,23 +104,22 @@ def _say_nothing(_line: str) -> None:
     """For callers who want no progress."""
 
 
-def _say_which(model: str, alias: aliases.Alias | None, say: Callable[[str], None]) -> None:
+def _say_which(model: str, alias: aliases.Alias | None, say: Say) -> None:
     if alias:
-        say(f"{model} is a folder here and an alias of {alias.hub_id}; taking the folder")
+        meaning = f"an alias of {alias.hub_id}" if alias.hub_id else "the alias of a built-in model"
+        say(f"{model} is a folder here and {meaning}; taking the folder")
     elif _HUB_ID.fullmatch(model):
         say(f"{model} is a folder here and could be a Hub id; taking the folder")
 
 
-def _revision_of_folder(model: str, revision: str) -> UsageError:
+def _revision_elsewhere(revision: str, because: str) -> UsageError:
     return UsageError(
-        f"--revision {revision} was given, but {model} is a folder on this machine",
+        f"--revision {revision} was given, but {because}",
         hint="a revision belongs to a Hub id; leave it out",
     )
 
 
-def _from_folder(
-    folder: Path, model: str, variant: str | None, precision: DType, say: Callable[[str], None]
-) -> Source:
+def _from_folder(folder: Path, model: str, variant: str | None, precision: DType, say: Say) -> Source:
     if not (folder / "model_index.json").is_file():
         raise _not_diffusers(folder)
     if (folder / "onnxsd.json").is_file():
@@ -124,7 +138,19 @@ def _from_folder(
     )
 
 
-def _from_hub(request: hub.Request, model: str, offline: bool, say: Callable[[str], None]) -> Source:
+def from_package(
+    name: str, *, variant: str | None = None, precision: DType = DType.FLOAT16, say: Say = _say_nothing
+) -> Source:
+    """The model `name` that lies inside the package; the rest as for `resolve`.
+
+    Raises:
+        UsageError: this installation holds no such model.
+    """
+    found = _from_folder(builtin.folder(name), name, variant, precision, say)
+    return replace(found, builtin=name)
+
+
+def _from_hub(request: hub.Request, model: str, offline: bool, say: Say) -> Source:
     snapshot = hub.fetch(request, offline=offline, say=say)
     return Source(
         folder=snapshot.folder,
@@ -145,10 +171,15 @@ def _not_diffusers(folder: Path) -> BadInputError:
         "a checkpoint folder holds model_index.json beside unet/, vae/, text_encoder/, tokenizer/, scheduler/"
     )
     if alias:
-        hint += f"; if you meant the alias, give {alias.hub_id}"
+        hint += f"; if you meant the alias, {_without_folder(alias)}"
     return BadInputError(
         f"{folder} is a folder without model_index.json, so it is not in diffusers' layout", hint=hint
     )
+
+
+def _without_folder(alias: aliases.Alias) -> str:
+    """How to name the checkpoint of an alias where a folder of that name is in the way."""
+    return f"give {alias.hub_id}" if alias.hub_id else "run this in another folder"
 
 
 def _single_file(path: Path) -> BadInputError:
@@ -163,7 +194,7 @@ def _single_file(path: Path) -> BadInputError:
 def _unknown(model: str, path: Path) -> BadInputError:
     if path.is_file():
         return BadInputError(f"{path} is a file, not a checkpoint", hint="give a folder in diffusers' layout")
-    names = [alias.name for alias in aliases.ALIASES]
+    names = [alias.name for alias in aliases.usable()]
     close = difflib.get_close_matches(model, names, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return BadInputError(

@@ -1,16 +1,19 @@
-"""The short names that MODEL may be, and the public checkpoint that each stands for."""
+"""The short names that MODEL may be, and the checkpoint that each stands for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnxsd import builtin
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """A short name for a public checkpoint on the Hub."""
+    """A short name for a public checkpoint on the Hub, or for one inside the package."""
 
     name: str
-    hub_id: str
+    # None: it lies in `onnxsd.builtin` under the alias's name.
+    hub_id: str | None
     pipeline_class: str
     components: tuple[str, ...]
     native_size_px: int
@@ -19,7 +22,8 @@ class Alias:
     def line(self) -> str:
         """One line of `onnxsd models`."""
         size = f"{self.native_size_px}²"
-        return f"{self.name:<13} {self.summary}; {self.pipeline_class}, {size}, {self.hub_id}"
+        where = self.hub_id or "built in, needs no network"
+        return f"{self.name:<13} {self.summary}; {self.pipeline_class}, {size}, {where}"
 
 
 _ONE_ENCODER = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -69,9 +73,37 @@ ALIASES: tuple[Alias, ...] = (
         native_size_px=768,
         summary="Stable Diffusion 2.1 (v prediction), a community mirror",
     ),
+    Alias(
+        name="shapes",
+        hub_id=None,
+        pipeline_class="StableDiffusionXLPipeline",
+        components=_TWO_ENCODERS,
+        native_size_px=128,
+        summary="a small SDXL that draws coloured shapes",
+    ),
+    Alias(
+        name="shapes-sd15",
+        hub_id=None,
+        pipeline_class="StableDiffusionPipeline",
+        components=_ONE_ENCODER,
+        native_size_px=128,
+        summary="a small Stable Diffusion 1.5 that draws coloured shapes",
+    ),
 )
+
+
+def usable() -> tuple[Alias, ...]:
+    """The aliases that this installation can follow: those of the Hub, and the built-in models it holds."""
+    present = builtin.names()
+    return tuple(alias for alias in ALIASES if alias.hub_id is not None or alias.name in present)
 
 
 def find(name: str) -> Alias | None:
     """The alias called `name`, in any case of its letters."""
     return next((alias for alias in ALIASES if alias.name == name.lower()), None)
+
+
+def find_builtin(name: str) -> Alias | None:
+    """The alias called `name`, if it stands for a model inside the package."""
+    alias = find(name)
+    return alias if alias is not None and alias.hub_id is None else None
