@@ -32,11 +32,14 @@ def draw(
 
     rng = np.random.default_rng(seed)
     drawn = [scenes.sample_scene(rng, pairs=0.3, held_out=bool(index % 2)) for index in range(count)]
-    pictures = [
-        render(torch.from_numpy(part), height=height, width=width, softness=softness)
-        for part in np.array_split(pack(drawn, rng), max(1, count // 50))
-    ]
-    return drawn, torch.cat(pictures).permute(0, 2, 3, 1).double().numpy() * 255
+    rows = torch.from_numpy(pack(drawn, rng))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # many small operations: threads would wait for each other
+    try:
+        parts = [render(part, height=height, width=width, softness=softness) for part in rows.split(4)]
+    finally:
+        torch.set_num_threads(threads)
+    return drawn, torch.cat(parts).permute(0, 2, 3, 1).double().numpy() * 255
 
 
 def rounded(pictures: npt.NDArray[np.float64]) -> Pixels:

@@ -97,8 +97,10 @@ def _background(picture: Array) -> tuple[Colour | None, Array]:
 
 
 def _distances(pixels: Array, colours: Array) -> Array:
-    """(N, colours) RGB distances."""
-    distances: Array = np.linalg.norm(pixels[:, None] - colours[None], axis=2)
+    """(N, colours) RGB distances, by |a − b|² = |a|² − 2ab + |b|²: much faster than their differences."""
+    products = pixels @ colours.T
+    squares = (pixels**2).sum(axis=1)[:, None] - 2 * products + (colours**2).sum(axis=1)
+    distances: Array = np.sqrt(np.maximum(squares, 0))
     return distances
 
 
