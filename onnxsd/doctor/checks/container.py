@@ -26,7 +26,9 @@ def container_without_gpu(case: Case) -> Iterator[Finding]:
     Sources: NVIDIA/nvidia-docker#1034, #1637; immich-app/immich#14808.
     """
     machine = case.machine
-    if machine.container is None or machine.device_nodes:
+    if machine.container is None or machine.device_nodes or machine.gpus:
+        return
+    if any("tegra" in one.path for one in machine.libraries_of("cuda")):  # a Jetson has other nodes
         return
     if machine.kernel_driver is None and case.gpu_runtime is None:  # nothing speaks of a GPU
         return
@@ -84,7 +86,9 @@ def container_devices_void(case: Case) -> Iterator[Finding]:
     Source: docs.nvidia.com/datacenter/cloud-native/container-toolkit, GPU enumeration.
     """
     value = case.machine.variable("NVIDIA_VISIBLE_DEVICES")
-    if value is None or value.strip() not in _NO_DEVICES or case.machine.device_nodes:
+    if case.machine.container is None or case.machine.device_nodes:
+        return
+    if value is None or value.strip() not in _NO_DEVICES:
         return
     yield Finding(
         severity=case.stops_generate if case.gpu_runtime else Severity.WARNING,
@@ -109,7 +113,7 @@ def wsl_driver(case: Case) -> Iterator[Finding]:
 
     Sources: docs.nvidia.com/cuda/wsl-user-guide; microsoft/WSL#8587, #7336, #6014; rapidsai/cuml#6218.
     """
-    if not case.machine.wsl or runs_on_cuda(case):
+    if not case.machine.wsl or case.machine.container is not None or runs_on_cuda(case):
         return
     places = [one.path for one in case.machine.libraries_of("cuda")]
     if places and PurePosixPath(places[0]).is_relative_to(_WSL_LIBRARIES):

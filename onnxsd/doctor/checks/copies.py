@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from onnxsd.doctor.case import Case, check
+from onnxsd.doctor.checks.libraries import missing_libraries
 from onnxsd.doctor.finding import ByHand, Finding, Severity
 from onnxsd.doctor.proof import gravity, runs_on_cuda
 from onnxsd.machine import Library, Origin, Provider
@@ -54,7 +55,7 @@ def libraries_in_two_places(case: Case) -> Iterator[Finding]:
         if packaged.component != "cudnn":  # a toolkit beside the packages is no fault: its parts do not mix
             continue
         yield Finding(
-            severity=Severity.WARNING,
+            severity=_where_it_ran(case),
             summary=f"cuDNN lies in two places: {packaged.version} in the environment, {outside.version} in "
             "the system",
             because="cuDNN loads its parts by name, and may take some from the other copy",
@@ -78,7 +79,7 @@ def torch_loads_other_library(case: Case) -> Iterator[Finding]:
             continue
         wanted = f"{packaged.owner}=={bundled.version}" if packaged.owner else "the version that torch brings"
         yield Finding(
-            severity=Severity.WARNING,
+            severity=_where_it_ran(case),
             summary=f"torch brings cuDNN {bundled.version}, and the environment has {packaged.version}",
             because="the first that a process loads serves both torch and onnxruntime",
             evidence=(bundled.path, packaged.path),
@@ -115,27 +116,32 @@ def cuda_path_other_major(case: Case) -> Iterator[Finding]:
     """CUDA_PATH names a toolkit of another CUDA major than the installed onnxruntime-gpu.
 
     On Windows onnxruntime looks for its libraries there, and complains that CUDA_PATH is set but CUDA wasn't
-    able to be loaded. The packages of the extras `cuda` and `cudnn` serve without any toolkit.
+    able to be loaded. The packages of the extras `cuda` and `cudnn` serve without any toolkit, and where they
+    are there the variable does no harm.
 
     Sources: microsoft/onnxruntime#13576, #21740, #21272, #21049.
     """
     release = case.gpu_release
+    if not missing_libraries(case) or runs_on_cuda(case):  # what that toolkit lacks is found elsewhere
+        return
     for name in ("CUDA_PATH", "CUDA_HOME"):
         path = case.machine.variable(name)
         found = _MAJOR_IN_PATH.search(path) if path else None
-        if release is None or found is None or runs_on_cuda(case):
-            continue
-        major = int(found.group(1))
-        if major == release.cuda_major:
+        if release is None or found is None or int(found.group(1)) == release.cuda_major:
             continue
         yield Finding(
             severity=Severity.WARNING,
-            summary=f"{name} names CUDA {major}; onnxruntime-gpu {release.version} is built for "
+            summary=f"{name} names CUDA {found.group(1)}; onnxruntime-gpu {release.version} is built for "
             f"CUDA {release.cuda_major}",
             because="that toolkit's libraries do not serve this build",
             evidence=(f"{name}={path}",),
             remedies=(case.reinstall(beside=True),),
         )
+
+
+def _where_it_ran(case: Case) -> Severity:
+    """A remark where a session ran on the GPU beside both copies."""
+    return Severity.INFO if runs_on_cuda(case) else Severity.WARNING
 
 
 def _is_packaged(one: Library, loaded: str) -> bool:

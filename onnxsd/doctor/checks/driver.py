@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.checks.container import capabilities_without_compute
-from onnxsd.doctor.driver_fit import driver_runs, offered_cuda, oldest_driver
+from onnxsd.doctor.driver_fit import driver_runs, offered_cuda, oldest_driver, takes_compat_package
 from onnxsd.doctor.finding import ByHand, Finding, Severity
 from onnxsd.doctor.gpu_code import Coverage, coverage, describe
 from onnxsd.doctor.native_log import cuda_failure
@@ -113,7 +113,7 @@ def driver_not_loaded(case: Case) -> Iterator[Finding]:
     """
     machine, library = case.machine, _libcuda(case.machine)
     elsewhere = machine.wsl or machine.container is not None or machine.os is not OperatingSystem.LINUX
-    if library is None or machine.kernel_driver is not None or elsewhere:
+    if library is None or machine.kernel_driver is not None or machine.gpus or elsewhere:
         return
     if "tegra" in PurePath(library.path).parts:  # a Jetson's driver is part of its kernel
         return
@@ -180,6 +180,8 @@ def cuda_compat_library(case: Case) -> Iterator[Finding]:
     """
     library = _libcuda(case.machine)
     if library is None or not _is_compat(library) or runs_on_cuda(case):
+        return
+    if case.machine.probes is None and takes_compat_package(case.machine):  # it may well be right here
         return
     yield Finding(
         severity=Severity.WARNING if case.machine.probes is None else case.stops_generate,

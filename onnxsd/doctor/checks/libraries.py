@@ -57,6 +57,8 @@ def toolkit_other_major(case: Case) -> Iterator[Finding]:
     release = case.gpu_release
     if release is None or not missing_libraries(case) or runs_on_cuda(case):
         return
+    if case.machine.variable("CUDA_PATH"):  # `cuda-path-other-major` reports a toolkit that is named so
+        return
     found = [one for one in case.machine.libraries_of("cublasLt") if one.origin in _OF_THE_SYSTEM]
     majors = {one.version.parts[0] for one in found if one.version}
     if not majors or release.cuda_major in majors:
@@ -135,7 +137,7 @@ def tensorrt_other_major(case: Case) -> Iterator[Finding]:
     if release is None or not found or not missing:
         return
     yield Finding(
-        severity=Severity.WARNING,
+        severity=Severity.INFO,
         summary=f"the TensorRT provider of onnxruntime-gpu {release.version} does not find "
         + ", ".join(missing),
         because="here is another TensorRT; the CUDA provider is not affected",

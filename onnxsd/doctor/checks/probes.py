@@ -5,6 +5,7 @@ That no probe could be made is said once for each provider, by the first two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check
@@ -177,7 +178,8 @@ def _knows_cuda(probe: SessionProbe) -> bool:
 def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float | None:
     if other is None or other.outcome is not Outcome.RAN:
         return None
-    return max(abs(a - b) for a, b in zip(one.outputs, other.outputs, strict=True))
+    differences = [abs(a - b) for a, b in zip(one.outputs, other.outputs, strict=True)]
+    return math.nan if any(map(math.isnan, differences)) else max(differences)
 
 
 def _log(probe: SessionProbe) -> tuple[str, ...]:

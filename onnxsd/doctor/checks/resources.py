@@ -116,7 +116,7 @@ def disk_space(case: Case) -> Iterator[Finding]:
     """The disk of the current folder has no room for an export of SDXL.
 
     An export reads a checkpoint (6.9 GB for SDXL in fp16) and writes a folder of the same size; images need
-    the folder alone. An export that would not fit stops before it writes.
+    the folder alone, which may lie elsewhere. An export that would not fit stops before it writes.
 
     Source: numbers of parameters of the models' components.
     """
@@ -129,6 +129,7 @@ def disk_space(case: Case) -> Iterator[Finding]:
         {family: family.export_bytes if exporting else family.weights_bytes for family in _FAMILIES},
         what="free disk",
         steps=("free some space, or work in a folder on another disk",),
+        severity=Severity.WARNING if exporting else Severity.INFO,
     )
 
 
@@ -179,14 +180,21 @@ def cpu_limit(case: Case) -> Iterator[Finding]:
     )
 
 
-def _room(have: int, needs: dict[Family, int], *, what: str, steps: tuple[str, ...]) -> Iterator[Finding]:
+def _room(
+    have: int,
+    needs: dict[Family, int],
+    *,
+    what: str,
+    steps: tuple[str, ...],
+    severity: Severity = Severity.WARNING,
+) -> Iterator[Finding]:
     """One finding that names the families that do not fit, where some do not."""
     short = [family for family, need in needs.items() if need > have]
     if not short:
         return
     rest = [family.name for family in needs if family not in short]
     yield Finding(
-        severity=Severity.WARNING,
+        severity=severity,
         summary=f"{have / _GB:.1f} GB of {what}: too little for {' and '.join(one.name for one in short)}",
         because="; ".join(f"{family.name} takes about {needs[family] / _GB:.1f} GB" for family in short)
         + (f"; {' and '.join(rest)} fits" if rest else ""),

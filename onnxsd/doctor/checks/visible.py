@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Severity
 from onnxsd.doctor.gpu_code import describe
-from onnxsd.doctor.proof import gravity
+from onnxsd.doctor.proof import runs_on_cuda
 
 _VARIABLE = "CUDA_VISIBLE_DEVICES"
 _BY_IDENTITY = ("GPU-", "MIG-")
@@ -87,15 +87,16 @@ def mig_not_chosen(case: Case) -> Iterator[Finding]:
     """A GPU is cut into MIG instances, and none of them is named.
 
     A process can use one instance alone, which has a part of the memory that the driver shows for the whole
-    GPU. Without a name CUDA takes the first; with the GPU's number or identity it may find none.
+    GPU. Without a name CUDA takes the first; with the GPU's number or identity it may find none. A container
+    that was given one instance (NVIDIA_VISIBLE_DEVICES=MIG-…) needs no name.
 
     Sources: NVIDIA MIG user guide, CUDA_VISIBLE_DEVICES; pytorch/pytorch#130181; Project-MONAI/MONAI#7497.
     """
-    value = case.machine.variable(_VARIABLE) or ""
-    if not _sliced(case) or value.startswith("MIG-"):
+    values = [case.machine.variable(name) or "" for name in (_VARIABLE, "NVIDIA_VISIBLE_DEVICES")]
+    if not _sliced(case) or any(value.startswith("MIG-") for value in values):
         return
     yield Finding(
-        severity=gravity(case),
+        severity=Severity.INFO if runs_on_cuda(case) else case.stops_generate,
         summary="the GPU is cut into MIG instances, and CUDA_VISIBLE_DEVICES names none of them",
         because="a process uses one instance alone; which one is left to chance",
         evidence=tuple(describe(gpu) for gpu in case.machine.gpus if gpu.mig),
