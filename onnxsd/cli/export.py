@@ -104,16 +104,14 @@ def command(
 
 def _target(asked: str) -> Target:
     """The target that was asked for; `auto` looks for an NVIDIA GPU, not for a working runtime."""
-    from onnxsd.machine import nvidia
+    from onnxsd.machine.nvidia import Nvml
+    from onnxsd.machine.reader import Reader
     from onnxsd.ops import Target
 
     if asked != "auto":
         return Target(asked)
-    try:
-        seen = nvidia.gpus()
-    except OSError:
-        # The driver is broken: the portable target runs everywhere, and the doctor says what is wrong.
-        seen = ()
+    # A broken driver shows none: the portable target runs everywhere, and the doctor says what is wrong.
+    seen = Nvml().driver(Reader(), None).gpus
     found = Target.CUDA if seen else Target.PORTABLE
     because = f"{seen[0].name} is here" if seen else "no NVIDIA GPU is seen"
     click.echo(f"target {found.value}: {because}", err=True)
