@@ -155,7 +155,9 @@ def test_overwritten_files_are_evidence_of_two_packages() -> None:
     seen = replace(load("both_runtime_wheels"), damaged=(altered,))
 
     assert found_by("ort-files-damaged", seen) == ()
-    assert any("onnxruntime/__init__.py" in line for line in only("ort-two-wheels", seen).evidence)
+    found = only("ort-two-wheels", seen)
+    assert any("onnxruntime/__init__.py" in line for line in found.evidence)
+    assert "those there now are onnxruntime's" in found.because
 
 
 def test_conda_removes_what_conda_installed() -> None:

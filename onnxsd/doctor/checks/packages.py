@@ -33,10 +33,12 @@ def two_runtime_wheels(case: Case) -> Iterator[Finding]:
             continue
         names = {one.name for one in owners}
         replaced = tuple(file for file in case.machine.damaged if file.distribution in names)
+        whole = names - {file.distribution for file in replaced}
+        won = f"; those there now are {whole.pop()}'s" if replaced and len(whole) == 1 else ""
         yield Finding(
             severity=Severity.ERROR,
             summary=f"{len(owners)} packages provide onnxruntime: {names_of(owners)}",
-            because="they share one folder, so the last one installed wins and the CUDA provider can vanish",
+            because=f"they write the same files, and the last one wins{won}: the CUDA provider can vanish",
             evidence=(
                 *(f"{one.name} {one.version} lies in {folder or 'the same folder'}" for one in owners),
                 *(f"{file.path} is no longer {file.distribution}'s" for file in replaced[:_SHOWN]),
