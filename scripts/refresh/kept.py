@@ -39,11 +39,14 @@ class Kept:
             self._last_bytes -= len(self._last.popleft())
 
     def read(self, start: int, size_bytes: int) -> bytes:
-        """Bytes of the stream by their place in it.
+        """Bytes of the stream by their place in it, once it has ended; fewer where it ends before them.
 
         Raises:
             NotKept: they went by; the stream has to be read again with them wanted.
         """
+        size_bytes = min(size_bytes, self.size_bytes - start)
+        if size_bytes <= 0:
+            return b""
         for first, _, held in self._parts:
             if first <= start and start + size_bytes <= first + len(held):
                 return bytes(held[start - first : start - first + size_bytes])
