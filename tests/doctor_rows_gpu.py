@@ -219,6 +219,7 @@ ROWS = (
             "cuda12_packages_with_newest_wheel",
             "cuda_extra_alone",
             "cuda_path_of_cuda12",
+            "curand_missing",
             "executable_stack_on_debian13",
             "old_glibc",
             "toolkit12_with_cuda13_build",

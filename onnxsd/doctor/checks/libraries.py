@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import Finding, Severity
 from onnxsd.doctor.proof import runs_on_cuda
-from onnxsd.machine import Library, Origin
+from onnxsd.machine import Library, OperatingSystem, Origin
 from onnxsd.matrix import LibraryPackage, Release
 
 _LOOKED_IN = (
     "looked in the environment's packages, LD_LIBRARY_PATH, the loader's cache and CUDA's own folders"
 )
-# Every release loads these two, on every system: what is asked of a wheel whose imports were not read.
-_ALWAYS = ("cublasLt", "cublas")
+# What every release loads, as far as its wheels were read: asked of a wheel whose imports were not.
+_ALWAYS_ON_WINDOWS = ("cublasLt", "cublas")
+_ALWAYS_ON_LINUX = (*_ALWAYS_ON_WINDOWS, "cudart", "curand")
 _OF_THE_SYSTEM = (Origin.TOOLKIT, Origin.LD_CACHE, Origin.LD_LIBRARY_PATH, Origin.SYSTEM, Origin.CONDA)
 
 
@@ -162,9 +163,11 @@ def _asked_for(release: Release, case: Case) -> Iterator[str]:
             if row is not None and row.component != "cudnn":
                 yield name
         return
+    windows = case.machine.os is OperatingSystem.WINDOWS
+    always = _ALWAYS_ON_WINDOWS if windows else _ALWAYS_ON_LINUX
     for row in case.matrix.library_packages:
-        if row.cuda_major == release.cuda_major and row.component in _ALWAYS:
-            yield from row.windows if case.machine.platform.startswith("windows") else row.linux
+        if row.cuda_major == release.cuda_major and row.component in always:
+            yield from row.windows if windows else row.linux
 
 
 def _bringers(missing: tuple[str, ...], case: Case) -> Iterator[str]:
