@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from typing import Any
 
 import click
 
@@ -34,31 +35,28 @@ class Paper:
         self, text: str = "", *, colour: str | None = None, bold: bool = False, dim: bool = False
     ) -> None:
         """One line, however long it is; click leaves its colours out where there is no terminal."""
-        shown = text.encode(self._encoding, "replace").decode(self._encoding)
-        styled = click.style(shown, fg=colour, bold=bold or None, dim=dim or None) if shown else ""
-        click.echo(styled, err=self._err)
+        self._spans((text, {"fg": colour, "bold": bold or None, "dim": dim or None}))
 
     def prose(
         self, text: str, *, indent: int = 0, hang: int = 0, colour: str | None = None, bold: bool = False,
         dim: bool = False,
     ) -> None:  # fmt: skip
         """Text broken at blanks; `hang` moves all lines but the first further in."""
-        lines = textwrap.wrap(
-            text,
-            self.width,
-            initial_indent=" " * indent,
-            subsequent_indent=" " * (indent + hang),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for line in lines:
+        for line in self._wrapped(text, indent, hang):
             self.line(line, colour=colour, bold=bold, dim=dim)
 
-    def marked(self, mark: str, text: str, *, indent: int = 0) -> None:
-        """Prose behind a coloured sign: `error`, `warning`, `unknown`, `info`, `good` or `step`."""
+    def marked(self, mark: str, text: str, *, indent: int = 0, tag: str = "") -> None:
+        """Prose behind a coloured sign: `error`, `warning`, `unknown`, `info`, `good` or `step`.
+
+        `tag`, a word, stands dim at the end.
+        """
         colour = _SIGNS[mark][2]
-        lead = mark in ("error", "warning", "unknown", "good")
-        self.prose(f"{self.sign(mark)} {text}", indent=indent, hang=2, colour=colour, bold=lead)
+        bold = mark in ("error", "warning", "unknown", "good")
+        lines = self._wrapped(f"{self.sign(mark)} {text}" + (f" {tag}" if tag else ""), indent, 2)
+        for line in lines[:-1]:
+            self.line(line, colour=colour, bold=bold)
+        last = lines[-1].removesuffix(tag) if tag else lines[-1]
+        self._spans((last, {"fg": colour, "bold": bold or None}), (tag, {"dim": True}))
 
     def sign(self, mark: str) -> str:
         """The mark's sign, in letters that the output can hold."""
@@ -68,3 +66,17 @@ class Paper:
     def command(self, text: str, *, indent: int = 2) -> None:
         """A command on a line of its own, whole, to be copied."""
         self.line(f"{' ' * indent}$ {text}", colour="green")
+
+    def _wrapped(self, text: str, indent: int, hang: int) -> list[str]:
+        return textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + hang),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    def _spans(self, *spans: tuple[str, dict[str, Any]]) -> None:
+        shown = ((text.encode(self._encoding, "replace").decode(self._encoding), how) for text, how in spans)
+        click.echo("".join(click.style(text, **how) if text else "" for text, how in shown), err=self._err)

@@ -43,7 +43,7 @@ def _print_matches(paper: Paper, found: tuple[Match, ...]) -> None:
         paper.prose(line, indent=2, hang=2, dim=True)
     paper.line()
     mark = {"cause": "error", "failure": "warning", "harmless": "info"}[first.symptom.says.value]
-    paper.marked(mark, f"{first.symptom.cause} [{first.symptom.id}]")
+    paper.marked(mark, first.symptom.cause, tag=f"[{first.symptom.id}]")
     for step in first.symptom.remedies:
         if step.startswith(_COMMAND):
             paper.command(step.removeprefix(_COMMAND), indent=4)
@@ -58,7 +58,7 @@ def _print_matches(paper: Paper, found: tuple[Match, ...]) -> None:
         paper.line()
         paper.line("The text also shows:")
         for match in others[:_OTHERS]:
-            paper.marked("info", f"{match.symptom.cause} [{match.symptom.id}]", indent=2)
+            paper.marked("info", match.symptom.cause, indent=2, tag=f"[{match.symptom.id}]")
         if len(others) > _OTHERS:
             paper.line(f"  and {len(others) - _OTHERS} more (--json)")
 

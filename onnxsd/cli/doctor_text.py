@@ -13,7 +13,7 @@ from onnxsd.doctor import ByHand, Diagnosis, Finding, Recommendation, Rejected, 
 _EVIDENCE_LINES = 3
 _EVIDENCE_LENGTH = 240  # characters of one line
 _REJECTED_REASONS = 4
-_WHOLE = 4  # findings that are told whole
+_WHOLE = 3  # findings that are told whole
 # The probe forbids the fallback, so this line says nothing about the machine.
 _OUR_OWN = "fallback to CPU EP has been explicitly disabled"
 # What onnxruntime writes before its words: time, severity and source file, and the place where it was thrown.
@@ -42,14 +42,14 @@ def _print_findings(paper: Paper, findings: list[Finding]) -> None:
     for at, finding in enumerate(findings):
         if at <= _WHOLE:
             paper.line()
-        paper.marked(finding.severity.value, f"{finding.summary} [{finding.id}]")
+        paper.marked(finding.severity.value, finding.summary, tag=f"[{finding.id}]")
         if at < _WHOLE:
             _print_reason(paper, finding)
         _print_steps(paper, finding, said)
 
 
 def _print_reason(paper: Paper, finding: Finding) -> None:
-    paper.prose(_sentence(finding.because), indent=2)
+    paper.prose(finding.because, indent=2)
     lines = [line for line in finding.evidence if _OUR_OWN not in line] or list(finding.evidence)
     for line in lines[:_EVIDENCE_LINES]:
         paper.prose(_folded(line), indent=4, hang=2, dim=True)
@@ -119,7 +119,7 @@ def _print_recommendation(paper: Paper, best: Recommendation) -> None:
     else:
         paper.marked("warning", f"{best.requirement} is the newest that fits this machine, and is not enough")
     for remark in best.remarks:
-        paper.prose(_sentence(remark), indent=2)
+        paper.prose(remark, indent=2)
     reasons = _reasons(best.rejected)
     for versions, reason in reasons[:_REJECTED_REASONS]:
         paper.prose(f"not {versions}: {reason}", indent=2, hang=2, dim=True)
@@ -156,8 +156,3 @@ def _span(rejected: tuple[Rejected, ...], places: list[int]) -> str:
 def _folded(line: str) -> str:
     bare = _LOG_PREFIX.sub("", line.strip())
     return bare if len(bare) <= _EVIDENCE_LENGTH else bare[:_EVIDENCE_LENGTH].rstrip() + " …"
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?", ":", "…")) else f"{text}."
