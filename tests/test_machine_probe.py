@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,9 +37,15 @@ def test_a_hang_of_the_child_is_a_fact() -> None:
     assert result.message == "no answer within 0.5 s"
 
 
+@pytest.mark.timeout(60)
 def test_a_child_that_leaves_a_process_behind_is_not_waited_for() -> None:
-    leaves = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(5)'])"
-    ended = run_child([sys.executable, "-c", leaves], timeout_s=60)
+    leaves = (
+        "import json, subprocess, sys\n"
+        "left = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
+        "print(json.dumps({'answer': {'pid': left.pid}}))"
+    )
+    ended = run_child([sys.executable, "-c", leaves], timeout_s=50)
+    os.kill(ended.answers[0]["pid"], signal.SIGTERM)
 
     assert not ended.hung
     assert ended.fault == ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib import resources
-from typing import IO, Any
+from typing import Any
+
+from onnxsd.machine import processes
 
 # The first CUDA session on a cold disk loads gigabytes of libraries; what takes longer than this hangs.
 TIMEOUT_S = 60.0
@@ -43,32 +43,24 @@ def run_text(text: str, *arguments: str, python: str | None = None, timeout_s: f
 
 
 def run_child(command: list[str], *, timeout_s: float) -> Ended:
-    """Run one child to its end, or to its time limit, and read what it said.
-
-    It writes to files: a pipe that its own children keep open would hold this process up after its end.
-    """
-    with tempfile.TemporaryFile() as answers, tempfile.TemporaryFile() as log:
-        fault, hung = "", False
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=answers, stderr=log, timeout=timeout_s, check=False
-            )
-            fault = "" if done.returncode == 0 else _describe_end(done.returncode)
-        except subprocess.TimeoutExpired:
-            fault, hung = f"no answer within {timeout_s:g} s", True
-        return Ended(answers=_lines(answers), fault=fault, hung=hung, log=_content(log))
+    """Run one child to its end, or to its time limit, and read what it said."""
+    done = processes.run(command, timeout_s=timeout_s)
+    hung = done.code is None
+    return Ended(
+        answers=_answers(done.stdout),
+        fault=f"no answer within {timeout_s:g} s" if hung else _describe_end(done.code or 0),
+        hung=hung,
+        log=done.stderr,
+    )
 
 
-def _lines(file: IO[bytes]) -> tuple[dict[str, Any], ...]:
+def _answers(output: bytes) -> tuple[dict[str, Any], ...]:
     """The answers among the lines; a module that prints on import may have written others."""
-    lines = _content(file).splitlines()
+    lines = output.splitlines()
     return tuple(json.loads(line)["answer"] for line in lines if line.startswith(b'{"answer": '))
 
 
-def _content(file: IO[bytes]) -> bytes:
-    file.seek(0)
-    return file.read()
-
-
 def _describe_end(code: int) -> str:
+    if code == 0:
+        return ""
     return f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

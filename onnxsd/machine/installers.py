@@ -6,11 +6,12 @@ import configparser
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from packaging.version import Version
+
+from onnxsd.machine import processes
 
 _TIMEOUT_S = 3.0
 _VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
@@ -27,9 +28,9 @@ def uv_version(environ: Mapping[str, str]) -> Version | None:
     found = shutil.which("uv", path=os.pathsep.join(parts)) if parts else None
     if found is None:
         return None
-    done = subprocess.run(
-        [found, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
-    )
+    done = processes.run([found, "--version"], timeout_s=_TIMEOUT_S)
+    if done.code is None:
+        raise TimeoutError(f"{found} --version gives no answer within {_TIMEOUT_S:g} s")
     said = done.stdout.decode("utf-8", errors="replace")
     version = re.match(r"uv (\d[\w.]*)", said)
     if version is None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from onnxsd.errors import UsageError
-from onnxsd.machine import damage_child, modules_child, packages_child, python_child
+from onnxsd.machine import damage_child, modules_child, packages_child, processes, python_child
+from onnxsd.machine.processes import Finished
 
 OLDEST = (3, 8)  # whose words the readers are written in
 TIMEOUT_S = 20.0
@@ -48,10 +48,10 @@ def of(python: str, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     package = resources.files("onnxsd.machine")
     names = [reader.__name__.rpartition(".")[2] + ".py" for reader in _READERS]
     texts = [(name, (package / name).read_text(encoding="utf-8")) for name in names]
-    done = _run([executable, "-c", _RUN_TEXTS], timeout_s=timeout_s, stdin=json.dumps(texts))
-    _, mark, answer = done.stdout.rpartition(_MARK)
-    if done.returncode != 0 or not mark:
-        said = done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"]
+    done = _run([executable, "-c", _RUN_TEXTS], timeout_s=timeout_s, stdin=json.dumps(texts).encode())
+    _, mark, answer = _text(done.stdout).rpartition(_MARK)
+    if done.code != 0 or not mark:
+        said = _text(done.stderr).strip().splitlines() or [f"it ended with exit code {done.code}"]
         raise UsageError(f"--python {python}: could not look at its environment: {said[-1]}")
     known: dict[str, Any] = json.loads(answer)
     return known
@@ -73,8 +73,8 @@ def _inside(folder: Path) -> tuple[Path, ...]:
 
 def _require_python(executable: str, *, timeout_s: float) -> None:
     """Ask for its version first: a program that is no Python must not be handed code."""
-    done = _run([executable, "--version"], timeout_s=timeout_s, stdin="")
-    said = (done.stdout + done.stderr).strip()
+    done = _run([executable, "--version"], timeout_s=timeout_s)
+    said = _text(done.stdout + done.stderr).strip()
     found = re.match(r"Python (\d+)\.(\d+)", said)
     if found is None:
         first = said.splitlines()[0][:80] if said else "nothing"
@@ -91,12 +91,15 @@ def _require_python(executable: str, *, timeout_s: float) -> None:
         )
 
 
-def _run(command: list[str], *, timeout_s: float, stdin: str) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], *, timeout_s: float, stdin: bytes = b"") -> Finished:
     try:
-        return subprocess.run(
-            command, input=stdin, capture_output=True, timeout=timeout_s, check=False, errors="replace"
-        )
-    except subprocess.TimeoutExpired as expired:
-        raise UsageError(f"--python {command[0]}: no answer within {timeout_s:g} s") from expired
+        done = processes.run(command, timeout_s=timeout_s, stdin=stdin)
     except OSError as error:
         raise UsageError(f"--python {command[0]}: cannot be started: {error.strerror or error}") from error
+    if done.code is None:
+        raise UsageError(f"--python {command[0]}: no answer within {timeout_s:g} s")
+    return done
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", errors="replace")
