@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from onnxsd.errors import BadInputError
 from refresh import elf, pe
-from refresh.fatbin import FatbinScanner, GpuCode
+from refresh.fatbin import FatbinScanner
 from refresh.kept import Kept, NotKept
 from refresh.remote_zip import Member, RemoteZip
 
@@ -43,7 +43,7 @@ class Binary:
     versions: tuple[str, ...]
     run_path: str
     executable_stack: bool | None
-    code: GpuCode
+    fatbins: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,7 @@ class WheelBinaries:
     glibc: str | None
     glibcxx: str | None
     executable_stack: bool | None
-    sass: dict[str, int]  # pieces of code by target, in the CUDA provider
-    ptx: dict[str, int]
+    fatbins: dict[str, int]  # of the CUDA provider: how many hold code for this set of targets
     cuda: str | None  # the toolkit of the build
 
 
@@ -82,8 +81,7 @@ def read_binaries(archive: RemoteZip, progress: Progress) -> WheelBinaries:
         glibc=_highest("GLIBC_", versions),
         glibcxx=_highest("GLIBCXX_", versions),
         executable_stack=any(stacks) if stacks else None,
-        sass=provider.code.sass,
-        ptx=provider.code.ptx,
+        fatbins=provider.fatbins,
         cuda=_toolkit(archive, files, found),
     )
 
@@ -111,7 +109,7 @@ def read_binary(stream: Stream, progress: Progress, name: str) -> Binary:
     try:
         for number in range(_PASSES):
             kept = _pass(stream, wanted, scanner if number == 0 else None, progress)
-            missing = _try(kept, scanner.code, name)
+            missing = _try(kept, scanner.fatbins, name)
             if isinstance(missing, Binary):
                 return missing
             wanted.append((max(0, missing.start - _AROUND_BYTES), missing.stop + _AROUND_BYTES))
@@ -152,19 +150,19 @@ def _pointed_at(head: bytes) -> Iterator[tuple[int, int]]:
     yield max(0, start - _AROUND_BYTES), stop + _AROUND_BYTES
 
 
-def _try(kept: Kept, code: GpuCode, name: str) -> Binary | NotKept:
+def _try(kept: Kept, fatbins: dict[str, int], name: str) -> Binary | NotKept:
     """The binary, or the part that is wanted for it."""
     try:
-        return _parsed(kept, code, name)
+        return _parsed(kept, fatbins, name)
     except NotKept as missing:
         return missing
 
 
-def _parsed(kept: Kept, code: GpuCode, name: str) -> Binary:
+def _parsed(kept: Kept, fatbins: dict[str, int], name: str) -> Binary:
     magic = kept.read(0, 4)
     if magic.startswith(pe.MAGIC):
         needed = pe.imports(kept.read)
-        return Binary(needed=needed, versions=(), run_path="", executable_stack=None, code=code)
+        return Binary(needed=needed, versions=(), run_path="", executable_stack=None, fatbins=fatbins)
     if magic != elf.MAGIC:
         raise BadInputError(f"{name} is neither an ELF nor a PE file")
     found = elf.parse(kept.read)
@@ -173,7 +171,7 @@ def _parsed(kept: Kept, code: GpuCode, name: str) -> Binary:
         versions=found.versions,
         run_path=found.run_path,
         executable_stack=found.executable_stack,
-        code=code,
+        fatbins=fatbins,
     )
 
 
@@ -194,7 +192,7 @@ def _toolkit(archive: RemoteZip, files: dict[str, Member], found: dict[str, Bina
     """The CUDA toolkit of the build: from what the wheel says of itself, else from a library path."""
     for name in _BUILD_NOTES:
         text = _text(archive, files, name)
-        if said := re.search(r"""^cuda_version\s*=\s*["'](\d[\d.]*)""", text, re.MULTILINE):
+        if said := re.search(r"""^cuda_version\s*=\s*["'](\d+\.\d+)""", text, re.MULTILINE):
             return said.group(1)
     paths = [path for binary in found.values() for path in re.findall(r"cuda-(\d+\.\d+)", binary.run_path)]
     return max(paths, key=Version, default=None)

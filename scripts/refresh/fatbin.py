@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # A fatbin: magic 0xBA55ED50, version 1, 16 bytes of header, then the size of its entries.
@@ -17,27 +18,59 @@ _PTX, _SASS = 1, 2
 _EXACT_TARGET = 0x100000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuCode:
-    """How many pieces of machine code and of PTX there are for each target: `86`, `90a`."""
+# A GPU is served when the ordinary kernels are compiled for it, not when a few special ones are. The compiler
+# makes one fatbin of each source, with code for every target it was asked for. Since 1.29.0 the wheels for
+# Windows hold fatbins for sm_90a alone (matrix products of that GPU), and none of the ordinary kernels for it.
+_SHARE_OF_ORDINARY = 0.5
 
-    sass: dict[str, int]
-    ptx: dict[str, int]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Targets of machine code and of PTX, ascending: `86`, `90a`."""
+
+    sass: tuple[str, ...]
+    ptx: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join([*self.sass, *(f"ptx{target}" for target in self.ptx)])
+
+    @classmethod
+    def parse(cls, text: str) -> Targets:
+        """The targets that a text names, each once: `86 90a ptx90`."""
+        words = sorted(set(text.split()), key=_order)
+        return cls(
+            sass=tuple(word for word in words if not word.startswith("ptx")),
+            ptx=tuple(word.removeprefix("ptx") for word in words if word.startswith("ptx")),
+        )
+
+
+def served(fatbins: Mapping[str, int]) -> Targets:
+    """The targets for which most ordinary kernels are compiled, from the fatbins of each set of targets.
+
+    Ordinary is what is compiled for more than one target, or all there is where nothing is.
+    """
+    ordinary = {targets: count for targets, count in fatbins.items() if " " in targets} or fatbins
+    counts: Counter[str] = Counter()
+    for targets, count in ordinary.items():
+        counts.update(dict.fromkeys(targets.split(), count))
+    least = _SHARE_OF_ORDINARY * sum(ordinary.values())
+    return Targets.parse(" ".join(target for target, count in counts.items() if count >= least))
 
 
 class FatbinScanner:
-    """Counts the code of all fatbins of a stream by target; payloads are skipped, never held."""
+    """Counts the fatbins of a stream by their targets; payloads are skipped, never held."""
 
     def __init__(self) -> None:
-        self._found: dict[int, Counter[str]] = {_PTX: Counter(), _SASS: Counter()}
+        self._counts: Counter[str] = Counter()
+        self._targets: list[str] = []  # of the fatbin that is being read
+        self._left_bytes = 0  # of it
         self._rest = b""
         self._skip_bytes = 0
-        self._left_bytes = 0  # of the fatbin that is being read
 
     @property
-    def code(self) -> GpuCode:
-        """What was found so far."""
-        return GpuCode(sass=_ordered(self._found[_SASS]), ptx=_ordered(self._found[_PTX]))
+    def fatbins(self) -> dict[str, int]:
+        """How many whole fatbins there were so far of each set of targets, as `Targets` spells it."""
+        return dict(sorted(self._counts.items()))
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -62,7 +95,7 @@ class FatbinScanner:
             return max(0, len(data) - at - len(_SIGNATURE) + 1)
         if found + _CONTAINER.size > len(data):
             return found - at
-        self._left_bytes = _CONTAINER.unpack_from(data, found)[3]
+        self._left_bytes, self._targets = _CONTAINER.unpack_from(data, found)[3], []
         return found + _CONTAINER.size - at
 
     def _entry(self, data: bytes, at: int) -> int:
@@ -73,14 +106,19 @@ class FatbinScanner:
         if header_bytes < _ENTRY_BYTES or header_bytes + payload_bytes > self._left_bytes:
             self._left_bytes = 0  # no entry: the signature stood there by chance
             return 1
-        if kind in self._found:
+        if kind in (_SASS, _PTX):
             (target,) = struct.unpack_from("<I", data, at + _TARGET_AT)
             (flags,) = struct.unpack_from("<Q", data, at + _FLAGS_AT)
-            self._found[kind][f"{target}a" if flags & _EXACT_TARGET else str(target)] += 1
+            suffix = "a" if flags & _EXACT_TARGET else ""
+            self._targets.append(f"{'ptx' if kind == _PTX else ''}{target}{suffix}")
         self._left_bytes -= header_bytes + payload_bytes
         self._skip_bytes = header_bytes + payload_bytes - _ENTRY_BYTES
+        if self._left_bytes == 0 and self._targets:
+            self._counts[str(Targets.parse(" ".join(self._targets)))] += 1
         return _ENTRY_BYTES
 
 
-def _ordered(targets: Counter[str]) -> dict[str, int]:
-    return dict(sorted(targets.items(), key=lambda item: (int(item[0].rstrip("a")), item[0])))
+def _order(word: str) -> tuple[bool, int, str]:
+    """Machine code before PTX, each by its number."""
+    number = word.removeprefix("ptx")
+    return word.startswith("ptx"), int(number.rstrip("a")), number

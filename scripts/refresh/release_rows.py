@@ -16,6 +16,7 @@ from onnxsd.errors import BadInputError, UsageError
 from onnxsd.matrix import Extra, Matrix, Release, Wheel
 from onnxsd.records import Dotted
 from refresh.binaries import WheelBinaries
+from refresh.fatbin import served
 from refresh.listing import ListedWheel
 from refresh.metadata import WheelMetadata
 from refresh.survey import Survey, python_order, representatives
@@ -23,9 +24,6 @@ from refresh.survey import Survey, python_order, representatives
 SOURCE = "onnxruntime-gpu wheels on the default index: tags, METADATA, ELF, PE and fatbins"
 _CUDA_MAJOR = re.compile(r"cublas(?:64_|\.so\.)(\d+)")
 _CUDNN_MAJOR = re.compile(r"cudnn(?:64_|\.so\.)(\d+)")
-# A GPU is served when the provider's kernels are compiled for it, not when a few special ones are: 1.29.0 for
-# Windows has 18 pieces for sm_90a among 270, and fails on a 9.0 with its first ordinary kernel.
-_SHARE_OF_KERNELS = 0.5
 
 
 def updated(matrix: Matrix, wheels: tuple[ListedWheel, ...], survey: Survey, today: datetime.date) -> Matrix:
@@ -106,11 +104,11 @@ def _wheel(chosen: ListedWheel, abis: list[str], survey: Survey, before: Wheel |
 def _read_wheel(
     fields: dict[str, object], binaries: WheelBinaries, chosen: ListedWheel, metadata: WheelMetadata
 ) -> Wheel:
-    everything = max([*binaries.sass.values(), *binaries.ptx.values()], default=0)
+    targets = served(binaries.fatbins)
     record = {
         **fields,
-        "sass": _serving(binaries.sass, everything),
-        "ptx": _serving(binaries.ptx, everything),
+        "sass": targets.sass,
+        "ptx": targets.ptx,
         "evidence": "read",
         "needed": binaries.needed,
         "module_needed": binaries.module_needed,
@@ -122,11 +120,6 @@ def _read_wheel(
         "size_bytes": metadata.size_bytes,
     }
     return Wheel(**record)  # type: ignore[arg-type]
-
-
-def _serving(pieces: dict[str, int], everything: int) -> tuple[str, ...]:
-    """The targets for which most of the kernels are there."""
-    return tuple(target for target, count in pieces.items() if count >= _SHARE_OF_KERNELS * everything)
 
 
 def _released(
