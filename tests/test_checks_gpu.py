@@ -105,6 +105,26 @@ def test_a_refusal_without_a_known_reason_is_shown_as_it_is() -> None:
     assert finding.because == "RuntimeError: out of luck"
 
 
+def test_the_end_of_a_process_is_told_with_its_meaning() -> None:
+    finding = only("ort-does-not-run", load("runtime_crashes"))
+
+    assert finding.because == "ended by signal 4: an instruction that this processor does not have"
+    assert (
+        reason_in("ended with exit code 3221225781") == "ended with exit code 3221225781: a DLL was not found"
+    )
+    assert reason_in("ended with exit code 3") is None
+
+
+def test_a_known_symptom_is_told_with_its_cause() -> None:
+    message = "AttributeError: _ARRAY_API not found; A module that was compiled using NumPy 1.x cannot be run"
+    failed = replace((load("healthy_cuda13").probes or ())[0], outcome=Outcome.IMPORT_FAILED, message=message)
+    finding = only("ort-does-not-run", replace(load("healthy_cuda13"), probes=(failed,)))
+
+    assert "NumPy 1" in finding.because
+    assert finding.because != message
+    assert message in finding.evidence
+
+
 def test_an_export_is_not_stopped_by_what_stops_images() -> None:
     for check_id, name in (
         ("cuda-does-not-run", "cublas_missing"),

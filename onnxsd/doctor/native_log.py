@@ -1,4 +1,4 @@
-"""What onnxruntime's own words say: the library it did not find, the number of CUDA's error."""
+"""What a failed session's own words say: the library that was not found, CUDA's error, how it ended."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ _MEANINGS = {
     803: "libcuda is not of the same version as the loaded kernel module",
     804: "a libcuda for forward compatibility was loaded on a GPU that does not allow it",
     999: "the driver failed inside; often nvidia-uvm after a suspend",
+}
+# How a process ended that could not speak: POSIX signals, and Windows' exit codes (NTSTATUS).
+_END = re.compile(r"ended (?:by signal|with exit code) (\d+)")
+_ENDS = {
+    4: "an instruction that this processor does not have",
+    6: "it gave up by itself (abort)",
+    9: "it was killed, mostly because memory ran out",
+    11: "it touched memory that is not its own: libraries of two versions, or damaged files",
+    0xC0000005: "it touched memory that is not its own: libraries of two versions, or damaged files",
+    0xC000001D: "an instruction that this processor does not have",
+    0xC0000135: "a DLL was not found",
 }
 
 
@@ -52,9 +63,16 @@ def cuda_failure(text: str) -> CudaFailure | None:
     return CudaFailure(number=int(found.group(1)), words=found.group(2).strip()) if found else None
 
 
+def meaning_of_end(text: str) -> str | None:
+    """What the signal or exit code means that ended a process: `ended by signal 4`."""
+    found = _END.search(text)
+    meaning = _ENDS.get(int(found.group(1))) if found else None
+    return f"{found.group(0)}: {meaning}" if found and meaning else None
+
+
 def reason_in(text: str) -> str | None:
-    """Why a provider did not load, in one sentence; None where the text says nothing that is known."""
+    """Why a session failed, in one sentence; None where the text says nothing that is known."""
     library, failure = missing_library(text), cuda_failure(text)
     if library is not None:
         return f"{library} is not found (the loader names only the first that is missing)"
-    return f"CUDA error {failure.number}: {failure.meaning}" if failure else None
+    return f"CUDA error {failure.number}: {failure.meaning}" if failure else meaning_of_end(text)

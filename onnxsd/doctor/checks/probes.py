@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Severity
 from onnxsd.doctor.native_log import reason_in
+from onnxsd.doctor.symptoms import Says, matches
 from onnxsd.machine import Outcome, ProbeGraph, Provider, SessionProbe
 
 # TF32, CUDA's default for float32, keeps 10 bits; the probe's results are probabilities of a few values.
@@ -26,7 +27,8 @@ def runtime_does_not_run(case: Case) -> Iterator[Finding]:
     """onnxruntime does not import, or cannot run a small model on the CPU.
 
     A child process imports it and runs a model of three operators. A crash, a hang and an exception are all
-    recorded; broken files, a numpy of the wrong major and missing system libraries show here.
+    recorded; broken files, a numpy of the wrong major and missing system libraries show here. The cause is
+    looked up in the catalogue of symptoms.
 
     Sources: the probe itself; microsoft/onnxruntime#21063 for numpy.
     """
@@ -36,8 +38,8 @@ def runtime_does_not_run(case: Case) -> Iterator[Finding]:
     yield Finding(
         severity=Severity.ERROR,
         summary=f"onnxruntime does not run on the CPU: {probe.outcome.value}",
-        because=probe.message,
-        evidence=_log(probe),
+        because=_reason(probe),
+        evidence=_words(probe),
         remedies=(case.reinstall(),),
     )
 
@@ -55,12 +57,11 @@ def cuda_does_not_run(case: Case) -> Iterator[Finding]:
     probe = _cuda_probe(case)
     if probe is None or probe.outcome in _NOT_OF_CUDA or not _knows_cuda(probe):
         return
-    because = reason_in(f"{probe.native_log}\n{probe.message}") or probe.message
     yield Finding(
         severity=case.stops_generate,
         summary=f"onnxruntime does not run on the GPU: {probe.outcome.value}",
-        because=because or f"the session runs on {', '.join(probe.session_providers)} instead",
-        evidence=(probe.message, *_log(probe)) if probe.message else _log(probe),
+        because=_reason(probe) or f"the session runs on {', '.join(probe.session_providers)} instead",
+        evidence=_words(probe),
         remedies=(case.reinstall(),),
     )
 
@@ -103,7 +104,7 @@ def cuda_hangs(case: Case) -> Iterator[Finding]:
         severity=case.stops_generate,
         summary="a session on the GPU did not answer",
         because=probe.message,
-        evidence=_log(probe),
+        evidence=_words(probe),
         remedies=(
             ByHand(
                 steps=(
@@ -158,8 +159,8 @@ def attention_does_not_run(case: Case) -> Iterator[Finding]:
     yield Finding(
         severity=case.stops_generate,
         summary=f"attention does not run on the GPU: {probe.outcome.value}",
-        because=reason_in(f"{probe.native_log}\n{probe.message}") or probe.message,
-        evidence=_log(probe),
+        because=_reason(probe),
+        evidence=_words(probe),
         remedies=(case.reinstall(),),
     )
 
@@ -182,9 +183,17 @@ def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float 
     return math.nan if any(map(math.isnan, differences)) else max(differences)
 
 
-def _log(probe: SessionProbe) -> tuple[str, ...]:
-    """The end of the native log, where the reason stands."""
-    return tuple(probe.native_log.splitlines()[-_LOG_LINES:])
+def _reason(probe: SessionProbe) -> str:
+    """Why it failed, in words that help; what was raised, where nothing is known of it."""
+    text = f"{probe.native_log}\n{probe.message}"
+    causes = (match.symptom.cause for match in matches(text) if match.symptom.says is Says.CAUSE)
+    return reason_in(text) or next(causes, probe.message)
+
+
+def _words(probe: SessionProbe) -> tuple[str, ...]:
+    """What was raised, and the end of the native log, where the reason stands."""
+    raised = (probe.message,) if probe.message else ()
+    return (*raised, *probe.native_log.splitlines()[-_LOG_LINES:])
 
 
 CHECKS = (
