@@ -20,7 +20,7 @@ _EXACT_TARGET = 0x100000
 
 # A GPU is served when the ordinary kernels are compiled for it, not when a few special ones are. The compiler
 # makes one fatbin of each source, with code for every target it was asked for. Since 1.29.0 the wheels for
-# Windows hold fatbins for sm_90a alone (matrix products of that GPU), and none of the ordinary kernels for it.
+# Windows hold fatbins for sm_90a alone (matrix products of that GPU) and no ordinary kernel for it.
 _SHARE_OF_ORDINARY = 0.5
 
 
