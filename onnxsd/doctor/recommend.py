@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -49,8 +49,8 @@ class Recommendation:
     preparations: tuple[Action, ...]  # before anything is installed: a virtual environment, a newer pip
     remedy: Pip
     rejected: tuple[Rejected, ...]
-    ways: tuple[Way, ...]  # what would give a newer release; looked for where this one does not suffice
-    container: Container | None  # where the operating system stands in the way
+    ways: tuple[Way, ...] = ()  # what would give a newer release; looked for where this one does not suffice
+    container: Container | None = None  # where the operating system stands in the way
 
     @property
     def requirement(self) -> str:
@@ -84,12 +84,29 @@ class Recommendation:
         }
 
 
-def recommend(machine: Machine, matrix: Matrix, goal: Goal, *, feeds: bool = True) -> Recommendation | None:
-    """The newest GPU release that fits; None where no NVIDIA GPU is seen, or where none fits."""
+def recommend(
+    machine: Machine, matrix: Matrix, goal: Goal, *, feeds: bool = True, ways: bool = True
+) -> Recommendation | None:
+    """The newest GPU release that fits; None where no NVIDIA GPU is seen, or where none fits.
+
+    Args:
+        feeds: look on feeds too, where the default index has nothing that serves.
+        ways: look for what would give a newer release, where this one does not suffice.
+    """
     if not machine.gpus and machine.driver is None:
         return None
     choice = choose(machine, matrix, goal, feeds=feeds)
-    return _recommendation(choice, machine, matrix, goal) if choice is not None else None
+    if choice is None:
+        return None
+    found = _recommendation(choice, machine, matrix, goal)
+    if found.suffices or not ways:
+        return found
+    in_the_way = {one.kind for row in choice.rejected for one in row.obstacles}
+    return replace(
+        found,
+        ways=ways_out(machine, matrix, goal, newer_than=found.version),
+        container=container_for(machine, matrix, goal) if in_the_way & {Kind.LIBC, Kind.PYTHON} else None,
+    )
 
 
 def serving(machine: Machine, matrix: Matrix, goal: Goal) -> tuple[Rejected, ...]:
@@ -135,8 +152,6 @@ def preparations(machine: Machine, matrix: Matrix) -> tuple[Action, ...]:
 
 def _recommendation(choice: Choice, machine: Machine, matrix: Matrix, goal: Goal) -> Recommendation:
     release = choice.release
-    suffices = matrix.meets_floor(release, goal)
-    in_the_way = {found.kind for one in choice.rejected for found in one.obstacles}
     index = Index(name=choice.feed.name, url=choice.feed.url) if choice.feed else DEFAULT_INDEX
     return Recommendation(
         package=matrix.package,
@@ -144,16 +159,12 @@ def _recommendation(choice: Choice, machine: Machine, matrix: Matrix, goal: Goal
         extras=release.extras,
         index=index,
         wheel_tag=_wheel_tag(release, machine),
-        suffices=suffices,
+        suffices=matrix.meets_floor(release, goal),
         companions=beside.companions(release, machine, matrix),
         remarks=tuple(_remarks(choice, machine, matrix)),
         preparations=preparations(machine, matrix),
         remedy=_remedy(release, index, machine, matrix),
         rejected=choice.rejected,
-        ways=() if suffices else ways_out(machine, matrix, goal, newer_than=release.version),
-        container=container_for(machine, matrix, goal)
-        if not suffices and in_the_way & {Kind.LIBC, Kind.PYTHON}
-        else None,
     )
 
 
