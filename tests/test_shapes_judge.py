@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
 from shapes import scene as scenes
 from shapes.judge import Judgement, Seen, judge
-from shapes.packing import PAIR_RADII, SINGLE_RADII, pack
+from shapes.packing import PAIR_RADII, SINGLE_RADII
 from shapes.palette import BASE, Colour
 from shapes.scene import Fill, Scene, Thing
+from shapes_drawing import draw, rounded
 
 Pixels = npt.NDArray[np.uint8]
 
 RIGHT_MIN_SHARE = 0.995
 
 
-def draw(
+def sample(
     count: int, *, height: int = 128, width: int = 128, softness: float = 1.0, seed: int = 0
 ) -> tuple[list[Scene], npt.NDArray[np.float64]]:
-    """Scenes, half of them of held-out combinations, and their pictures, (N, H, W, 3) in 0…255."""
-    import torch
-    from shapes.render import render
-
+    """Scenes, half of them of held-out combinations, and their pictures."""
     rng = np.random.default_rng(seed)
     drawn = [scenes.sample_scene(rng, pairs=0.3, held_out=bool(index % 2)) for index in range(count)]
-    rows = torch.from_numpy(pack(drawn, rng))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many small operations: threads would wait for each other
-    try:
-        parts = [render(part, height=height, width=width, softness=softness) for part in rows.split(4)]
-    finally:
-        torch.set_num_threads(threads)
-    return drawn, torch.cat(parts).permute(0, 2, 3, 1).double().numpy() * 255
-
-
-def rounded(pictures: npt.NDArray[np.float64]) -> Pixels:
-    return pictures.clip(0, 255).round().astype(np.uint8)
+    return drawn, draw(drawn, rng, height=height, width=width, softness=softness)
 
 
 def is_right(scene: Scene, found: Judgement, *, fill: bool = True) -> bool:
@@ -70,14 +52,14 @@ def share_right(drawn: Sequence[Scene], pictures: Pixels, *, fill: bool = True) 
 @pytest.mark.reference
 @pytest.mark.parametrize(("count", "height", "width"), [(1_200, 128, 128), (400, 96, 160), (400, 192, 128)])
 def test_the_judge_is_right_about_rendered_pictures(count: int, height: int, width: int) -> None:
-    drawn, pictures = draw(count, height=height, width=width)
+    drawn, pictures = sample(count, height=height, width=width)
 
     assert share_right(drawn, rounded(pictures)) >= RIGHT_MIN_SHARE
 
 
 @pytest.mark.reference
 def test_noise_softness_and_shifted_colours_do_not_mislead_it() -> None:
-    drawn, pictures = draw(300, softness=2.0, seed=1)
+    drawn, pictures = sample(300, softness=2.0, seed=1)
     rng = np.random.default_rng(2)
     noisy = pictures + rng.normal(0, 5, pictures.shape) + rng.uniform(-10, 10, (len(drawn), 1, 1, 3))
 
@@ -86,14 +68,14 @@ def test_noise_softness_and_shifted_colours_do_not_mislead_it() -> None:
 
 @pytest.mark.reference
 def test_soft_edges_of_three_pixels_leave_all_but_the_fill_clear() -> None:
-    drawn, pictures = draw(300, softness=3.0, seed=3)
+    drawn, pictures = sample(300, softness=3.0, seed=3)
 
     assert share_right(drawn, rounded(pictures), fill=False) >= RIGHT_MIN_SHARE
 
 
 @pytest.mark.reference
 def test_places_and_radii_are_measured() -> None:
-    drawn, pictures = draw(200, seed=4)
+    drawn, pictures = sample(200, seed=4)
     for scene, picture in zip(drawn, rounded(pictures), strict=True):
         radii = SINGLE_RADII if len(scene.things) == 1 else PAIR_RADII
         by_place = {seen.position: seen for seen in judge(picture).things}
@@ -106,7 +88,7 @@ def test_places_and_radii_are_measured() -> None:
 
 @pytest.mark.reference
 def test_a_wrong_scene_is_called_wrong() -> None:
-    drawn, pictures = draw(200, seed=5)
+    drawn, pictures = sample(200, seed=5)
     others = [*drawn[1:], drawn[0]]
     same = [scene == other for scene, other in zip(drawn, others, strict=True)]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
 from shapes import captions, packing, scene, vocabulary
 from shapes.palette import BASE, STRIPE, Colour
 from shapes.scene import Fill, Position, Relation, Scene, Shape, Size, Thing

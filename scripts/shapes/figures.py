@@ -97,15 +97,22 @@ def from_json(found: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
 
 
 def apart(figures: Iterable[Figure], others: Iterable[Figure], points: float) -> tuple[str, ...]:
-    """A line for each figure with a bar that differs by more than `points` from the other run's."""
+    """A line for each score that differs by more than `points` from the other run's, or is not there.
+
+    Scores are the figures that were counted and must reach a bar. A difference between two figures, or a
+    share of few pictures that may only stay below one, jumps by more than that with a single picture.
+    """
     before = {figure.name: figure for figure in others}
-    return tuple(
-        f"{figure.name}: {figure.shown}, before {before[figure.name].shown}"
-        for figure in figures
-        if figure.bar
-        and figure.name in before
-        and not abs(figure.value - before[figure.name].value) <= points
-    )
+    lines = []
+    for figure in figures:
+        if figure.at_least is None or figure.count is None:
+            continue
+        other = before.get(figure.name)
+        if other is None:
+            lines.append(f"{figure.name}: {figure.shown}, not in the other run")
+        elif not abs(figure.value - other.value) <= points:
+            lines.append(f"{figure.name}: {figure.shown}, {other.shown} in the other run")
+    return tuple(lines)
 
 
 def write_card(card: Path, figures: Iterable[Figure], heading: str) -> None:

@@ -1,0 +1,37 @@
+"""Draws scenes of `shapes` for tests, on one thread: with more, small operations wait for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from shapes.packing import pack
+from shapes.scene import Scene
+
+
+def draw(
+    scenes: Sequence[Scene],
+    rng: np.random.Generator,
+    *,
+    height: int = 128,
+    width: int = 128,
+    softness: float = 1.0,
+) -> npt.NDArray[np.float64]:
+    """Jittered pictures of the scenes, (N, H, W, 3) in 0…255."""
+    import torch
+    from shapes.render import render
+
+    rows = torch.from_numpy(pack(scenes, rng))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        parts = [render(part, height=height, width=width, softness=softness) for part in rows.split(4)]
+    finally:
+        torch.set_num_threads(threads)
+    return torch.cat(parts).permute(0, 2, 3, 1).double().numpy() * 255
+
+
+def rounded(pictures: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """As 8-bit pictures."""
+    return pictures.clip(0, 255).round().astype(np.uint8)
