@@ -26,20 +26,23 @@ def library_path_shadows(case: Case) -> Iterator[Finding]:
 
     Sources: ld.so(8); microsoft/onnxruntime#8594; pytorch/pytorch#174320.
     """
-    for first, packaged in _pairs(case, (Origin.LD_LIBRARY_PATH,), Origin.PIP):
-        yield Finding(
-            severity=gravity(case),
-            summary=f"LD_LIBRARY_PATH puts {first.soname} {first.version} before the environment's "
-            f"{packaged.version}",
-            because="libraries of two versions then meet in one process",
-            evidence=(first.path, packaged.path),
-            remedies=(
-                ByHand(
-                    steps=("unset LD_LIBRARY_PATH, or take that folder out of it",),
-                    commands=("unset LD_LIBRARY_PATH",),
-                ),
+    found = list(_pairs(case, (Origin.LD_LIBRARY_PATH,), Origin.PIP))
+    if not found:
+        return
+    names = ", ".join(first.soname for first, _ in found)
+    folders = ", ".join(dict.fromkeys(str(PurePath(first.path).parent) for first, _ in found))
+    yield Finding(
+        severity=gravity(case),
+        summary=f"LD_LIBRARY_PATH puts other versions before the environment's: {names}",
+        because="libraries of two versions then meet in one process",
+        evidence=tuple(f"{first.path}: {first.version}, not {other.version}" for first, other in found),
+        remedies=(
+            ByHand(
+                steps=(f"take {folders} out of LD_LIBRARY_PATH",),
+                commands=("unset LD_LIBRARY_PATH",),
             ),
-        )
+        ),
+    )
 
 
 @check("libraries-in-two-places", needs=("libraries",))

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
-from onnxsd.doctor.gpu_code import Coverage, coverage, describe
+from onnxsd.doctor.gpu_code import Coverage, codes_text, coverage, describe
 from onnxsd.doctor.native_log import cuda_failure
 from onnxsd.doctor.proof import gravity, runs_on_cuda, said
 from onnxsd.machine import CpuArchitecture, Gpu
@@ -41,7 +41,7 @@ def gpu_not_in_wheel(case: Case) -> Iterator[Finding]:
                 severity=Severity.WARNING if one_serves else case.stops_generate,
                 summary=f"onnxruntime-gpu {release.version} holds no code for {describe(gpu)}",
                 because="its first operator on this GPU fails: no kernel image is available",
-                evidence=(f"machine code: {wheel.sass}, PTX: {wheel.ptx} ({wheel.evidence})",),
+                evidence=(f"it has {codes_text(wheel)} ({wheel.evidence})",),
                 remedies=() if one_serves else (case.reinstall(),),
             )
 
@@ -210,12 +210,18 @@ def no_gpu(case: Case) -> Iterator[Finding]:
     """
     if case.machine.gpus:
         return
-    driver = case.machine.driver
+    driver, module = case.machine.driver, case.machine.kernel_driver
+    if driver is not None:
+        because = f"NVIDIA driver {driver} shows no device"
+    else:
+        because = (
+            f"NVIDIA's kernel module {module} shows no device here" if module else "no NVIDIA driver is seen"
+        )
     runs = "works with" if case.runtimes else "works with the package"
     yield Finding(
         severity=Severity.WARNING,
         summary=f"no NVIDIA GPU is seen; the CPU {runs} {case.matrix.cpu_package}, many times slower",
-        because=f"NVIDIA driver {driver} shows no device" if driver else "no NVIDIA driver is installed",
+        because=because,
         remedies=() if case.runtimes else (Pip(install=("onnxsd[cpu]",)),),
     )
 

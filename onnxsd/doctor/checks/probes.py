@@ -191,8 +191,8 @@ def _reason(probe: SessionProbe) -> str:
 
 
 def _words(probe: SessionProbe) -> tuple[str, ...]:
-    """What was raised, and the end of the native log, where the reason stands."""
-    raised = (probe.message,) if probe.message else ()
+    """What was raised, unless it is told as the reason, and the end of the native log."""
+    raised = (probe.message,) if probe.message != _reason(probe) else ()
     return (*raised, *probe.native_log.splitlines()[-_LOG_LINES:])
 
 
