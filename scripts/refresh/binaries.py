@@ -24,13 +24,14 @@ _CUDA = re.compile(r"(lib)?onnxruntime_providers_cuda\.(so|dll)$")
 _TENSORRT = re.compile(r"(lib)?onnxruntime_providers_tensorrt\.(so|dll)$")
 _MODULE = re.compile(r"onnxruntime_pybind11_state\..*?(so|pyd)$")
 _BINARY = re.compile(r"\.(so|dll|pyd)(\.[\d.]+)?$")
+_OF_TENSORRT = re.compile(r"lib(nvinfer|nvonnxparser)")
 _BUILD_NOTES = ("build_and_package_info.py", "version_info.py")  # the latter on Windows only
 _PASSES = 4
 _AROUND_BYTES = 1 << 20  # kept around a part that is known to be wanted: the names follow the table
 # Every system has them, or the tags and symbol versions say which one it takes.
 _ALWAYS_THERE = re.compile(
-    r"lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+)\.so\.\d+$|ld-linux.*|linux-vdso.*|(lib)?onnxruntime.*"
-    r"|(kernel32|advapi32|user32|shell32|ole32|dxcore|setupapi|dbghelp|shlwapi|python\w*)\.dll$|api-ms-win.*",
+    r"lib(c|m|dl|rt|pthread|z|gcc_s|stdc\+\+)\.so\.\d+$|ld-linux.*|linux-vdso.*|(lib)?onnxruntime.*"
+    r"|(kernel32|advapi32|user32|shell32|ole32|dxcore|dxgi|setupapi|dbghelp|shlwapi|python\w*)\.dll$|api-ms-win.*",
     re.IGNORECASE,
 )
 
@@ -72,12 +73,15 @@ def read_binaries(archive: RemoteZip, progress: Progress) -> WheelBinaries:
     if provider is None:
         raise BadInputError(f"{archive.name} holds no CUDA provider")
     module, tensorrt = _one(found, _MODULE), _one(found, _TENSORRT)
+    preloaded = _preloaded(archive, files)
     versions = [version for binary in found.values() for version in binary.versions]
     stacks = [binary.executable_stack for binary in found.values() if binary.executable_stack is not None]
     return WheelBinaries(
-        needed=_beyond_system((*provider.needed, *_preloaded(archive, files))),
+        needed=_beyond_system(
+            (*provider.needed, *(name for name in preloaded if not _OF_TENSORRT.match(name)))
+        ),
         module_needed=_beyond_system(module.needed) if module else (),
-        tensorrt_needed=_beyond_system(tensorrt.needed) if tensorrt else (),
+        tensorrt_needed=_beyond_system((*tensorrt.needed, *preloaded)) if tensorrt else (),
         glibc=_highest("GLIBC_", versions),
         glibcxx=_highest("GLIBCXX_", versions),
         executable_stack=any(stacks) if stacks else None,
@@ -199,7 +203,7 @@ def _toolkit(archive: RemoteZip, files: dict[str, Member], found: dict[str, Bina
 
 
 def _preloaded(archive: RemoteZip, files: dict[str, Member]) -> tuple[str, ...]:
-    """What `import onnxruntime` loads for the provider: up to 1.15 its own list of needs was emptied."""
+    """What `import onnxruntime` loads for the providers: up to 1.15 their own lists of needs were emptied."""
     return tuple(re.findall(r"CDLL\(\s*[\"']([^\"']+)", _text(archive, files, "_ld_preload.py")))
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_SCHEMA = 2  # raised whenever a reader reads more, or reads it in another way
+_SCHEMA = 3  # raised whenever a reader reads more, or reads it in another way
 
 
 def default_folder() -> Path:
