@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to an image: a venv, the doctor, the runtime that fits, a small checkpoint, its export, a picture.
+# From nothing to an image: a venv, the doctor, the runtime that fits, the built-in model's export, a picture.
 # Usage: bash scripts/demo.sh      PYTHON=python3.12 picks the interpreter. Everything lands in .venv-demo and demo/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,13 +41,9 @@ else
 fi
 "$bin/onnxsd" doctor
 
-step "a small SDXL with random weights"
-rm -rf demo/checkpoint
-"$bin/python" scripts/make_checkpoint.py sdxl-base-1.0 demo/checkpoint --tiny
-
-step "export"
-"$bin/onnxsd" export demo/checkpoint demo/onnx --force
+step "export the built-in model: an SDXL small enough to ship, which draws shapes"
+"$bin/onnxsd" export shapes demo/onnx --offline --force
 
 step "generate"
-"$bin/onnxsd" generate "a lighthouse in a storm" --model demo/onnx --size 256x256 --steps 20 --seed 7 -o demo/image.png
-echo "the picture is demo/image.png (random weights paint no lighthouse; a trained checkpoint does)"
+"$bin/onnxsd" generate "a red circle on a white background" --model demo/onnx --seed 7 -o demo/image.png
+echo "the picture is demo/image.png; \`onnxsd export sdxl ./out\` gets the model for other subjects"
