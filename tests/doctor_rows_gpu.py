@@ -254,6 +254,11 @@ ROWS = (
         near_miss=as_on("healthy_cuda12", "libraries"),
     ),
     Row(
+        check="tensorrt-missing",
+        machines=("tensorrt11_installed",),
+        near_miss=_HEALTHY_LIBRARIES,
+    ),
+    Row(
         check="library-path-shadows",
         machines=("library_path_of_another_cuda",),
         near_miss=_HEALTHY_LIBRARIES,

@@ -125,6 +125,24 @@ def test_a_known_symptom_is_told_with_its_cause() -> None:
     assert message in finding.evidence
 
 
+@pytest.mark.parametrize(
+    ("name", "uninstalls", "installs"),
+    [
+        ("gpu_hidden", False, None),
+        ("fabric_manager_stopped", False, None),
+        ("driver_without_libcuda", False, None),
+        ("cublas_missing", False, "onnxruntime-gpu[cuda,cudnn]==1.31.1"),
+        ("old_driver_550", True, "onnxruntime-gpu[cuda,cudnn]==1.26.0"),
+    ],
+)
+def test_packages_are_offered_only_where_they_help(name: str, uninstalls: bool, installs: str | None) -> None:
+    remedies = only("cuda-does-not-run", load(name)).remedies
+    commands = [line for remedy in remedies for line in remedy.commands]
+
+    assert any("uninstall" in line for line in commands) is uninstalls
+    assert (installs in commands[-1]) if installs else not commands
+
+
 def test_an_export_is_not_stopped_by_what_stops_images() -> None:
     for check_id, name in (
         ("cuda-does-not-run", "cublas_missing"),

@@ -25,6 +25,7 @@ _MEANINGS = {
     804: "a libcuda for forward compatibility was loaded on a GPU that does not allow it",
     999: "the driver failed inside; often nvidia-uvm after a suspend",
 }
+_BY_PACKAGES = (35, 36, 209, 222)
 # How a process ended that could not speak: POSIX signals, and Windows' exit codes (NTSTATUS).
 _END = re.compile(r"ended (?:by signal|with exit code) (\d+)")
 _ENDS = {
@@ -46,9 +47,19 @@ class CudaFailure:
     words: str
 
     @property
+    def by_packages(self) -> bool:
+        """Whether other packages can help: those of another CUDA, or with code for this GPU."""
+        return self.number in _BY_PACKAGES or self.number not in _MEANINGS
+
+    @property
     def meaning(self) -> str:
         """What the number means here; CUDA's own words where that is not on record."""
         return _MEANINGS.get(self.number, self.words)
+
+
+def is_drivers(library: str) -> bool:
+    """Whether the driver brings a library, so that no package does."""
+    return library.startswith(("libcuda.so", "nvcuda"))
 
 
 def missing_library(text: str) -> str | None:

@@ -189,4 +189,4 @@ def _place(one: Library) -> str:
     return f"{one.path}{version}, by {one.owner or one.origin.value}"
 
 
-CHECKS = (library_missing, toolkit_other_major, cudnn_missing, cudnn_wrong_major)
+CHECKS = (library_missing, toolkit_other_major, cudnn_missing, cudnn_wrong_major, tensorrt_other_major)

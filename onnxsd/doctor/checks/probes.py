@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check
-from onnxsd.doctor.finding import ByHand, Finding, Severity
-from onnxsd.doctor.native_log import reason_in
+from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
+from onnxsd.doctor.native_log import cuda_failure, is_drivers, missing_library, reason_in
 from onnxsd.doctor.symptoms import Says, matches
 from onnxsd.machine import Outcome, ProbeGraph, Provider, SessionProbe
 
@@ -62,7 +62,7 @@ def cuda_does_not_run(case: Case) -> Iterator[Finding]:
         summary=f"onnxruntime does not run on the GPU: {probe.outcome.value}",
         because=_reason(probe) or f"the session runs on {', '.join(probe.session_providers)} instead",
         evidence=_words(probe),
-        remedies=(case.reinstall(),),
+        remedies=_packages_for(probe, case),
     )
 
 
@@ -181,6 +181,15 @@ def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float 
         return None
     differences = [abs(a - b) for a, b in zip(one.outputs, other.outputs, strict=True)]
     return math.nan if any(map(math.isnan, differences)) else max(differences)
+
+
+def _packages_for(probe: SessionProbe, case: Case) -> tuple[Pip, ...]:
+    """The packages to install, where they can help: not for a driver, a container or a hidden GPU."""
+    text = f"{probe.native_log}\n{probe.message}"
+    library, failure = missing_library(text), cuda_failure(text)
+    if library is not None:
+        return () if is_drivers(library) else (case.reinstall(beside=True),)
+    return (case.reinstall(),) if failure is None or failure.by_packages else ()
 
 
 def _reason(probe: SessionProbe) -> str:
