@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from onnxsd.machine import Outcome, Provider
+from onnxsd.machine import OperatingSystem, Outcome, Provider
 
 if TYPE_CHECKING:
     from onnxsd.machine import Gpu, Machine
@@ -34,7 +34,8 @@ def facts_of(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def _system(machine: Machine) -> str:
-    name = machine.distro.name if machine.distro else machine.os.value
+    linux = machine.os is OperatingSystem.LINUX
+    name = machine.distro.name if linux and machine.distro else machine.os.value
     libc = f"glibc {machine.glibc}" if machine.glibc else f"musl {machine.musl}" if machine.musl else None
     inside = f"in a {machine.container.kind} container" if machine.container else None
     parts = (f"{name} {machine.arch.value}", libc, "WSL" if machine.wsl else None, inside)

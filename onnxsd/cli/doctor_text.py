@@ -50,7 +50,8 @@ def _print_findings(paper: Paper, findings: list[Finding]) -> None:
 
 def _print_reason(paper: Paper, finding: Finding) -> None:
     paper.prose(finding.because, indent=2)
-    lines = [line for line in finding.evidence if _OUR_OWN not in line] or list(finding.evidence)
+    told = [line for line in finding.evidence if _OUR_OWN not in line] or finding.evidence
+    lines = list(dict.fromkeys(told))  # eight GPUs may say the same
     for line in lines[:_EVIDENCE_LINES]:
         paper.prose(_folded(line), indent=4, hang=2, dim=True)
     if len(lines) > _EVIDENCE_LINES:
@@ -75,6 +76,8 @@ def print_verdict(paper: Paper, diagnosis: Diagnosis, *, strict: bool) -> None:
     goal = diagnosis.goal.value
     if diagnosis.exit_code(strict=strict):
         paper.line(f"not ready to {goal}: {told}", colour="red", bold=True)
+    elif any(finding.severity is Severity.UNKNOWN for finding in diagnosis.findings):
+        paper.line(f"ready to {goal}, as far as could be seen ({told})", colour="yellow", bold=True)
     else:
         paper.line(f"ready to {goal}" + (f" ({told})" if told else ""), colour="green", bold=True)
 
