@@ -133,3 +133,14 @@ def undamaged(distribution: str) -> Callable[[Machine], Machine]:
     return lambda seen: replace(
         seen, damaged=tuple(file for file in seen.damaged if file.distribution != distribution)
     )
+
+
+def adding_all(*packages: tuple[str, str]) -> Callable[[Machine], Machine]:
+    """Packages that one requirement brings together, as an extra does."""
+
+    def change(seen: Machine) -> Machine:
+        for name, version in packages:
+            seen = adding(name, version)(seen)
+        return seen
+
+    return change

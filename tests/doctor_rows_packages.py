@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from doctor_cases import Row, adding, as_on, undamaged, with_fields, with_python, with_version, without
+from doctor_cases import (
+    Row,
+    adding,
+    adding_all,
+    as_on,
+    undamaged,
+    with_fields,
+    with_python,
+    with_version,
+    without,
+)
 from packaging.version import Version
+
+from onnxsd.records import Dotted
 
 ROWS = (
     Row(
@@ -225,5 +237,20 @@ ROWS = (
         check="pip-missing",
         machines=("no_pip",),
         near_miss=with_fields(uv=Version("0.13.9")),
+    ),
+    Row(
+        check="nvidia-packages-incomplete",
+        machines=("cuda_extra_alone", "cudnn8_of_the_system", "cudnn_missing", "curand_missing"),
+        near_miss=adding_all(("nvidia-cublas", "13.10.0.20"), ("nvidia-cudnn-cu13", "9.28.0.42")),
+    ),
+    Row(
+        check="ort-executable-stack",
+        machines=("executable_stack_on_debian13",),
+        near_miss=with_fields(glibc=Dotted.parse("2.40")),
+    ),
+    Row(
+        check="ort-glibc-symbols",
+        machines=("wheel_copied_to_old_system",),
+        near_miss=with_fields(glibc=Dotted.parse("2.27")),
     ),
 )

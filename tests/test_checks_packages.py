@@ -216,6 +216,24 @@ def test_a_toolkits_libraries_serve_as_well_as_packages() -> None:
     assert found_by("nvidia-packages-other-major", served) == ()
 
 
+def test_the_packages_that_an_extra_would_have_brought_are_named() -> None:
+    found = only("nvidia-packages-incomplete", load("cuda_extra_alone"))
+
+    assert "nvidia-cublas and nvidia-cudnn-cu13" in found.summary
+    assert requirements(found) == ("onnxruntime-gpu[cuda,cudnn]==1.31.1",)
+
+
+def test_a_release_without_extras_gets_its_packages_by_name() -> None:
+    """1.18.0 has no extra; cuDNN is to be below 9."""
+    seen = load("cuda11_build_beside_cuda12")
+    partly = adding("nvidia-cublas-cu11", "11.11.3.6")(seen)
+
+    wanted = requirements(only("nvidia-packages-incomplete", partly))
+    assert "nvidia-cuda-runtime-cu11" in wanted
+    assert "nvidia-cublas-cu11" not in wanted
+    assert "nvidia-cudnn-cu11<9" in wanted
+
+
 def test_a_torch_for_the_cpu_disagrees_with_nothing() -> None:
     seen = with_version("torch", "2.10.0+cpu")(load("cuda12_packages_with_newest_wheel"))
 

@@ -85,4 +85,4 @@ def _wheel(case: Case) -> Wheel | None:
     return case.gpu_release.wheel_for(case.machine.platform) if case.gpu_release else None
 
 
-CHECKS = (build_for_another_maker,)
+CHECKS = (build_for_another_maker, executable_stack, glibc_below_the_binaries)

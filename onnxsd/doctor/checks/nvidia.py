@@ -163,6 +163,7 @@ def _completed(release: Release, packages: tuple[str, ...]) -> tuple[str, ...]:
 
 CHECKS = (
     cudnn_two_majors,
+    nvidia_packages_incomplete,
     nvidia_packages_of_another_major,
     torch_of_another_major,
 )
