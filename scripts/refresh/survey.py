@@ -79,7 +79,8 @@ def _all_metadata(web: Web, wheels: tuple[ListedWheel, ...], cache: Cache) -> di
 def _all_binaries(web: Web, wheels: tuple[ListedWheel, ...], cache: Cache) -> dict[str, WheelBinaries]:
     known, missing = _known(WheelBinaries, wheels, cache)
     with _bar("binaries", DownloadColumn()) as bar, ThreadPoolExecutor(_INFLATERS) as pool:
-        archives = {wheel.file: RemoteZip(web, wheel.url, wheel.file) for wheel in missing}
+        opened = pool.map(lambda wheel: RemoteZip(web, wheel.url, wheel.file), missing)
+        archives = {archive.name: archive for archive in opened}
         task = bar.add_task("binaries", total=sum(map(inflated_bytes, archives.values())))
 
         def read(wheel: ListedWheel) -> WheelBinaries:
