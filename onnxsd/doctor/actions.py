@@ -92,7 +92,7 @@ class Install:
     """Install requirements; `over` writes the files again even where the version is there already.
 
     `alone` leaves their dependencies as they are: a feed does not hold them, and to write those again too
-    would be a download of gigabytes for nothing.
+    would be a download of gigabytes for nothing. `folder` holds wheels that are taken instead of an index's.
     """
 
     requirements: tuple[str, ...]
@@ -100,6 +100,7 @@ class Install:
     index: Index = DEFAULT_INDEX
     over: bool = False
     alone: bool = False
+    folder: str | None = None
 
     def argv(self, target: Target) -> tuple[str, ...]:
         """The command."""
@@ -112,6 +113,8 @@ class Install:
             options.append("--no-deps")
         if self.index.url is not None:
             options += ["--default-index" if uv else "--index-url", self.index.url]
+        if self.folder is not None:
+            options += ["--no-index", "--find-links", self.folder]
         return (*head, *options, *self.requirements)
 
 

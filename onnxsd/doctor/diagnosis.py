@@ -5,7 +5,8 @@ from __future__ import annotations
 from onnxsd.doctor.case import Case, Check
 from onnxsd.doctor.checks import CHECKS
 from onnxsd.doctor.finding import Diagnosis, Severity
-from onnxsd.doctor.recommend import recommend
+from onnxsd.doctor.instead import instead
+from onnxsd.doctor.recommend import preparations, recommend
 from onnxsd.errors import UsageError
 from onnxsd.machine import Machine
 from onnxsd.matrix import Goal, Matrix
@@ -25,6 +26,8 @@ def diagnose(
         goal=goal,
         findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))),
         recommendation=best,
+        preparations=preparations(machine, matrix),
+        instead=() if best is not None and best.suffices else instead(machine, matrix),
     )
 
 

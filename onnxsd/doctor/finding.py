@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from onnxsd.doctor.actions import Action
+from onnxsd.doctor.instead import Instead
 from onnxsd.doctor.recommend import Recommendation
 from onnxsd.doctor.remedy import ByHand, Pip
 from onnxsd.machine import Machine
@@ -57,6 +59,8 @@ class Diagnosis:
     goal: Goal
     findings: tuple[Finding, ...]
     recommendation: Recommendation | None
+    preparations: tuple[Action, ...] = ()  # what a plan begins with, if it changes anything
+    instead: tuple[Instead, ...] = ()  # where no GPU release suffices
 
     def exit_code(self, *, strict: bool = False) -> int:
         """1 if anything stops the machine (`strict`: or is a warning), else 0."""
@@ -71,5 +75,6 @@ class Diagnosis:
             "goal": self.goal.value,
             "findings": [finding.to_json() for finding in self.findings],
             "recommendation": self.recommendation.to_json() if self.recommendation else None,
+            "instead": [one.to_json() for one in self.instead],
             "exit_code": self.exit_code(strict=strict),
         }

@@ -28,7 +28,9 @@ class Pip:
         """The changes, in the order in which they have to happen."""
         found: list[Action] = []
         if self.uninstall:
-            found.append(Remove(packages=self.uninstall, why="packages that overwrite each other's files"))
+            found.append(
+                Remove(packages=self.uninstall, why="removed first, so that none of its files stay behind")
+            )
         if self.install:
             found.append(Install(requirements=self.install, why="what is missing, or of another version"))
         if self.from_index:
