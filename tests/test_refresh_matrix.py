@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -344,3 +345,12 @@ def test_an_index_without_ranges(index: Index, file: Path, capsys: pytest.Captur
     assert run(file) == 6
 
     assert "sends whole files only" in capsys.readouterr().err
+
+
+def test_the_script_runs_by_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, refresh_matrix.__file__, "--help"], capture_output=True, text=True, check=True
+    )
+
+    for option in ("--write", "--no-binaries", "--release", "--cache"):
+        assert option in done.stdout
