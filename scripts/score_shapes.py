@@ -26,7 +26,6 @@ from PIL import Image
 from shapes.cases import make_cases
 from shapes.figures import Figure, apart, as_json, as_text, from_json, write_card
 from shapes.judge import Pixels
-from shapes.reconstruction import reconstruction
 from shapes.score import Scores, evaluate
 
 from onnxsd import Pipeline, builtin
@@ -49,6 +48,8 @@ def main() -> int:
 
 
 def _score(asked: argparse.Namespace, scratch: Path) -> int:
+    from shapes.reconstruction import reconstruction  # torch draws the pictures; the options need none
+
     folder = _exported(asked.model, asked.precision, scratch / "onnx")
     started = time.perf_counter()
     painter = PipelinePainter(folder, asked.size)
@@ -60,7 +61,9 @@ def _score(asked: argparse.Namespace, scratch: Path) -> int:
     _tell("reconstructions")
     figures = (
         *scores.figures,
-        reconstruction(painter.pipeline.engine, size=asked.size, seed=asked.seed),
+        reconstruction(
+            painter.pipeline.engine, count=asked.reconstructions, size=asked.size, seed=asked.seed
+        ),
         Figure(name="seconds until the first picture, load included", value=loaded, unit="s"),
         Figure(name="seconds a picture, median", value=statistics.median(painter.seconds), unit="s"),
     )
@@ -71,7 +74,7 @@ def _score(asked: argparse.Namespace, scratch: Path) -> int:
         write_card(
             _card(asked.model), figures, f"{asked.precision} on a CPU, {STEPS} steps, seed {asked.seed}:"
         )
-    return _exit_code(figures, asked.compare)
+    return exit_code(figures, asked.compare)
 
 
 class PipelinePainter:
@@ -137,7 +140,7 @@ def _card(model: str) -> Path:
     return card
 
 
-def _exit_code(figures: Sequence[Figure], before: Path | None) -> int:
+def exit_code(figures: Sequence[Figure], before: Path | None) -> int:
     """1 where a bar is missed, or a figure is not that of the other run."""
     if before is None:
         return 0 if all(figure.passed for figure in figures) else 1
@@ -162,6 +165,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=300, help="of one object (default 300)")
     parser.add_argument("--pairs", type=int, default=100, help="prompts of two objects (default 100)")
     parser.add_argument("--negatives", type=int, default=48, help="pairs of pictures for negative prompts")
+    parser.add_argument("--reconstructions", type=int, default=200, help="pictures for the VAE (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts (default 0)")
     parser.add_argument("--size", type=int, default=128, help="pixels of a side (default 128)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the figures as JSON")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import score_shapes
+from checkpoints import Workshop
 from shapes import cases as lists
 from shapes import figures as tables
 from shapes import scene as scenes
@@ -229,3 +231,57 @@ def test_a_card_without_its_marks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="has no"):
         write_card(card, [], "")
     assert card.read_text(encoding="utf-8") == "# A model\n"
+
+
+@pytest.mark.reference
+def test_the_script_scores_an_export(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "pictures"
+    few = [
+        "--prompts",
+        "1",
+        "--pairs",
+        "1",
+        "--negatives",
+        "1",
+        "--reconstructions",
+        "1",
+        "--size",
+        "64",
+        "--json",
+    ]
+    given = ["score_shapes.py", *few, "--model", str(workshop.export().path), "--pictures", str(out)]
+    monkeypatch.setattr("sys.argv", given)
+
+    assert score_shapes.main() == 1  # random weights reach no bar
+
+    names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
+    assert {"one object: colour", "two objects: both right", "VAE reconstruction: mean PSNR"} <= set(names)
+    lines = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    assert {path.stem for path in out.glob("*.png")} == {line.split("\t")[0] for line in lines}
+    assert len(lines) == 5
+
+
+def test_the_scripts_exit_code_says_whether_two_runs_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tmp_path / "before.json"
+    low = share("one object: colour", [True, False], at_least=97.0)
+    high = share("one object: colour", [True, True], at_least=97.0)
+    before.write_text(json.dumps(tables.as_json([low])), encoding="utf-8")
+
+    assert score_shapes.exit_code([low], None) == 1
+    assert score_shapes.exit_code([high], None) == 0
+    assert score_shapes.exit_code([low], before) == 0
+    assert score_shapes.exit_code([high], before) == 1
+    assert "100.0 %, 50.0 % in the other run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["no figures", "[1]", '[{"name": "x"}]'])
+def test_a_file_that_holds_no_figures_is_refused(content: str, tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    before.write_text(content, encoding="utf-8")
+
+    with pytest.raises(BadInputError, match="holds no figures"):
+        score_shapes.exit_code([], before)

@@ -14,17 +14,16 @@ from shapes.packing import pack
 from shapes.render import render
 from shapes.scene import sample_scene
 
-PICTURES = 200
 PSNR_MIN_DB = 28.0
 AT_ONCE = 10
 
 Array = npt.NDArray[Any]
 
 
-def reconstruction(engine: Engine, *, size: int, seed: int) -> Figure:
+def reconstruction(engine: Engine, *, count: int, size: int, seed: int) -> Figure:
     """The mean over pictures of the peak signal-to-noise ratio, from the latents' means."""
     rng = np.random.default_rng(seed)
-    scenes = [sample_scene(rng, held_out=index % 3 == 0) for index in range(PICTURES)]
+    scenes = [sample_scene(rng, held_out=index % 3 == 0) for index in range(count)]
     rows = torch.from_numpy(pack(scenes, rng))
     ratios = np.concatenate(
         [_psnr_db(engine, render(part, height=size, width=size).numpy()) for part in rows.split(AT_ONCE)]
@@ -33,7 +32,7 @@ def reconstruction(engine: Engine, *, size: int, seed: int) -> Figure:
         name="VAE reconstruction: mean PSNR",
         value=float(ratios.mean()),
         unit="dB",
-        count=PICTURES,
+        count=count,
         at_least=PSNR_MIN_DB,
     )
 
