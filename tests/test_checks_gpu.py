@@ -143,6 +143,17 @@ def test_packages_are_offered_only_where_they_help(name: str, uninstalls: bool, 
     assert (installs in commands[-1]) if installs else not commands
 
 
+@pytest.mark.parametrize("name", ["old_libstdcxx", "windows_old_vc_runtime", "windows_dll_of_system32"])
+def test_what_no_package_mends_is_not_reinstalled(name: str) -> None:
+    assert only("ort-does-not-run", load(name)).remedies == ()
+
+
+def test_a_driver_that_no_build_serves_is_to_be_updated_and_nothing_is_removed() -> None:
+    (remedy,) = only("driver-too-old-for-ptx", load("ptx_newer_than_driver")).remedies
+
+    assert "update the NVIDIA driver" in str(remedy.to_json())
+
+
 def test_an_export_is_not_stopped_by_what_stops_images() -> None:
     for check_id, name in (
         ("cuda-does-not-run", "cublas_missing"),

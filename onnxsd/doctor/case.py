@@ -53,6 +53,11 @@ class Case:
         gone = dict.fromkeys((*owners, *(() if beside else best.remedy.uninstall)))
         return replace(best.remedy, uninstall=tuple(gone))
 
+    def other_build(self) -> tuple[Pip, ...]:
+        """The remedy that installs a GPU build that serves; none where none does, which is told once."""
+        serves = self.recommendation is not None and self.recommendation.suffices
+        return (self.reinstall(),) if serves else ()
+
     def rewrite(self, one: Distribution) -> Pip:
         """The remedy that writes a package's files again, at the version that pip believes is there."""
         return Pip(overwrite=(f"{one.name}=={one.version}",))

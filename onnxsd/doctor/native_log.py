@@ -57,11 +57,6 @@ class CudaFailure:
         return _MEANINGS.get(self.number, self.words)
 
 
-def is_drivers(library: str) -> bool:
-    """Whether the driver brings a library, so that no package does."""
-    return library.startswith(("libcuda.so", "nvcuda"))
-
-
 def missing_library(text: str) -> str | None:
     """The library that the loader did not find. It names the first alone, whatever else is missing."""
     found = _LINUX_LIBRARY.search(text) or _WINDOWS_LIBRARY.search(text)

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.checks.container import capabilities_without_compute
 from onnxsd.doctor.driver_fit import driver_runs, offered_cuda, oldest_driver, takes_compat_package
-from onnxsd.doctor.finding import ByHand, Finding, Severity
+from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
 from onnxsd.doctor.gpu_code import Coverage, coverage, describe
 from onnxsd.doctor.native_log import cuda_failure
 from onnxsd.doctor.proof import gravity, runs_on_cuda, said
@@ -40,7 +40,7 @@ def driver_too_old(case: Case) -> Iterator[Finding]:
         f"which driver {driver} does not run",
         because=f"CUDA {release.cuda_major} needs driver {wanted} or newer"
         + (f"; this one offers CUDA {offered}" if offered else ""),
-        remedies=(case.reinstall(), ByHand(steps=(f"or update the NVIDIA driver to {wanted} or newer",))),
+        remedies=_build_or_driver(case, f"update the NVIDIA driver to {wanted} or newer"),
     )
 
 
@@ -72,7 +72,7 @@ def driver_too_old_for_ptx(case: Case) -> Iterator[Finding]:
         + (f"and this driver compiles up to CUDA {offered}" if offered else "which this driver refuses"),
         evidence=tuple(f"only PTX for {describe(gpu)}" for gpu in compiled)
         + ((f"CUDA error {failed.number}: {failed.words}",) if failed and by_its_words else ()),
-        remedies=(case.reinstall(), ByHand(steps=("or update the NVIDIA driver",))),
+        remedies=_build_or_driver(case, "update the NVIDIA driver"),
     )
 
 
@@ -227,6 +227,12 @@ def uvm_missing(case: Case) -> Iterator[Finding]:
             ),
         ),
     )
+
+
+def _build_or_driver(case: Case, step: str) -> tuple[Pip | ByHand, ...]:
+    """A build that this driver runs, where there is one, or a driver that runs this build."""
+    builds = case.other_build()
+    return (*builds, ByHand(steps=(f"or {step}" if builds else step,)))
 
 
 def _libcuda(machine: Machine) -> Library | None:

@@ -42,7 +42,7 @@ def gpu_not_in_wheel(case: Case) -> Iterator[Finding]:
                 summary=f"onnxruntime-gpu {release.version} holds no code for {describe(gpu)}",
                 because="its first operator on this GPU fails: no kernel image is available",
                 evidence=(f"it has {codes_text(wheel)} ({wheel.evidence})",),
-                remedies=() if one_serves else (case.reinstall(),),
+                remedies=() if one_serves else case.other_build(),
             )
 
 

@@ -97,7 +97,9 @@ def windows_missing_dll(case: Case) -> Iterator[Finding]:
         summary=f"Windows did not find {name or 'a DLL that the CUDA provider needs'}",
         because=f"the CUDA provider does not load without it{brought}",
         evidence=(line,),
-        remedies=(case.reinstall(beside=True),),
+        remedies=(case.reinstall(beside=True),)
+        if row
+        else (ByHand(steps=("install what it belongs to, or put its folder on PATH",)),),
     )
 
 

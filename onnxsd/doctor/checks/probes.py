@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
-from onnxsd.doctor.native_log import cuda_failure, is_drivers, missing_library, reason_in
-from onnxsd.doctor.symptoms import Says, matches
+from onnxsd.doctor.native_log import cuda_failure, missing_library, reason_in
+from onnxsd.doctor.symptoms import Says, Symptom, matches
 from onnxsd.machine import Outcome, ProbeGraph, Provider, SessionProbe
 
 # TF32, CUDA's default for float32, keeps 10 bits; the probe's results are probabilities of a few values.
@@ -20,6 +20,9 @@ _LOG_LINES = 6
 _SEEN_ELSEWHERE = (Outcome.RAN, Outcome.NOT_INSTALLED)  # `ort-missing` reports the second
 # `ort-does-not-run` reports what does not import, `cuda-hangs` what does not answer.
 _NOT_OF_CUDA = (*_SEEN_ELSEWHERE, Outcome.IMPORT_FAILED, Outcome.HUNG)
+
+# The checks of faults that no package of onnxruntime mends.
+_BY_HAND = {"libstdcxx", "windows-runtime", "windows-old-dll", "odd-system", "ort-shadowed"}
 
 
 @check("ort-does-not-run", needs=("probes",))
@@ -40,7 +43,7 @@ def runtime_does_not_run(case: Case) -> Iterator[Finding]:
         summary=f"onnxruntime does not run on the CPU: {probe.outcome.value}",
         because=_reason(probe),
         evidence=_words(probe),
-        remedies=(case.reinstall(),),
+        remedies=_packages_for(probe, case),
     )
 
 
@@ -185,18 +188,26 @@ def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float 
 
 def _packages_for(probe: SessionProbe, case: Case) -> tuple[Pip, ...]:
     """The packages to install, where they can help: not for a driver, a container or a hidden GPU."""
-    text = f"{probe.native_log}\n{probe.message}"
-    library, failure = missing_library(text), cuda_failure(text)
+    library, failure = missing_library(_text(probe)), cuda_failure(_text(probe))
     if library is not None:
-        return () if is_drivers(library) else (case.reinstall(beside=True),)
-    return (case.reinstall(),) if failure is None or failure.by_packages else ()
+        return (case.reinstall(beside=True),) if case.matrix.package_of(library) else ()
+    if failure is not None:
+        return case.other_build() if failure.by_packages else ()
+    return () if _BY_HAND & {symptom.check for symptom in _causes(probe)} else (case.reinstall(),)
 
 
 def _reason(probe: SessionProbe) -> str:
     """Why it failed, in words that help; what was raised, where nothing is known of it."""
-    text = f"{probe.native_log}\n{probe.message}"
-    causes = (match.symptom.cause for match in matches(text) if match.symptom.says is Says.CAUSE)
-    return reason_in(text) or next(causes, probe.message)
+    return reason_in(_text(probe)) or next((one.cause for one in _causes(probe)), probe.message)
+
+
+def _causes(probe: SessionProbe) -> list[Symptom]:
+    """What the catalogue knows of its words, the closest first."""
+    return [match.symptom for match in matches(_text(probe)) if match.symptom.says is Says.CAUSE]
+
+
+def _text(probe: SessionProbe) -> str:
+    return f"{probe.native_log}\n{probe.message}"
 
 
 def _words(probe: SessionProbe) -> tuple[str, ...]:
