@@ -75,6 +75,6 @@ class Diagnosis:
             "goal": self.goal.value,
             "findings": [finding.to_json() for finding in self.findings],
             "recommendation": self.recommendation.to_json() if self.recommendation else None,
-            "instead": [one.to_json() for one in self.instead],
+            **({"instead": [one.to_json() for one in self.instead]} if self.instead else {}),
             "exit_code": self.exit_code(strict=strict),
         }

@@ -86,9 +86,9 @@ def _downloads(wanted: Pip, machine: Machine) -> Iterator[Step]:
     """`pip download` takes wheels for another system, by that system's tags; uv has no such command."""
     python = machine.python
     release = f"{python.version.major}.{python.version.minor}"
-    head = ("python", "-m", "pip", "download", "--dest", FOLDER, "--only-binary=:all:")
-    tags = (f"--python-version={release}", "--implementation=cp", f"--abi={python.abi}")
-    there = (*tags, *(f"--platform={tag}" for tag in _named_tags(machine)))
+    head = ("python", "-m", "pip", "download", "--dest", FOLDER, "--only-binary", ":all:")
+    tags = ("--python-version", release, "--implementation", "cp", "--abi", python.abi)
+    there = (*tags, *(word for tag in _named_tags(machine) for word in ("--platform", tag)))
     why = "on a machine with a network: wheels for the other's system and Python"
     yield Step(why=why, argv=(*head, *there, *wanted.install))
     if wanted.from_index and wanted.index.url is not None:
