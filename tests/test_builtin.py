@@ -119,6 +119,26 @@ def test_the_export_passes_its_checks(user: Path) -> None:
     assert "FAILED" not in result.stdout
 
 
+def test_the_cuda_operators_take_its_widths(user: Path) -> None:
+    result = run("export", NAME, user / "out", "--target", "cuda", "--check", "none")
+
+    assert result.exit_code == 0, result.stderr
+    chosen = {
+        (entry.op, entry.lowering)
+        for part in open_folder(user / "out").manifest.components
+        for entry in part.lowerings
+        if entry.op in ("group_norm", "attention")
+    }
+    assert chosen == {("group_norm", "fused_group_norm"), ("attention", "multi_head_attention")}
+
+
+def test_no_file_names_a_place_on_the_machine_that_made_it() -> None:
+    configurations = builtin.folder(NAME).glob("**/*.json")
+    named = [path for path in configurations if '"_name_or_path"' in path.read_text(encoding="utf-8")]
+
+    assert named == []
+
+
 def test_models_lists_it() -> None:
     (line,) = (line for line in run("models").stdout.splitlines() if line.startswith("shapes "))
 

@@ -131,10 +131,10 @@ def test_guidance_makes_pictures_follow_the_prompt(pipeline: Pipeline) -> None:
     def count(scale: float) -> int:
         return right(pipeline, (CIRCLE, STAR, SQUARE), each=4, guidance_scale=scale)
 
-    guided, free, against = count(5.0), count(1.0), count(-2.0)
+    guided, free = count(5.0), count(1.0)
 
     assert guided >= 10
-    assert guided >= free > against
+    assert guided > free
 
 
 def test_a_negative_prompt_takes_its_colour_away(pipeline: Pipeline) -> None:
@@ -289,6 +289,20 @@ def test_a_precision_is_a_choice_of_disk_space(pipeline: Pipeline, cache: Path) 
     (ours,) = paint(pipeline, STAR.prompt)
     (other,) = paint(Pipeline.from_pretrained(wide, provider="cpu"), STAR.prompt)
     np.testing.assert_array_equal(ours, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [DType.FLOAT16, DType.FLOAT32])
+def test_a_gpu_paints_the_same(precision: DType, pipeline: Pipeline, cache: Path) -> None:
+    on_gpu = Pipeline.from_pretrained(
+        exported("shapes", cache, say=print, precision=precision), provider="cuda"
+    )
+
+    assert right(on_gpu, (CIRCLE, STAR), each=2) >= 3
+    assert right(on_gpu, (CIRCLE, STAR), each=2, width=192, height=128, sampler="dpm++2m") >= 3
+    for one in (CIRCLE, STAR):
+        (ours,), (other,) = paint(pipeline, one.prompt), paint(on_gpu, one.prompt)
+        assert np.abs(ours.astype(int) - other).mean() < 4
 
 
 def test_the_command_line_draws_the_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
