@@ -163,7 +163,8 @@ def test_overwritten_files_are_evidence_of_two_packages() -> None:
 def test_conda_removes_what_conda_installed() -> None:
     seen = load("conda_and_pip")
 
-    assert "conda remove --force onnxruntime" in steps(only("conda-pip-mix", seen))
+    said = steps(only("conda-pip-mix", seen))
+    assert said.index("conda remove --force onnxruntime") < said.index("--force-reinstall")
     assert found_by("ort-two-wheels", seen) == ()
 
 
@@ -301,6 +302,37 @@ def test_what_to_install_is_what_the_row_wants() -> None:
 
     assert requirements(found) == ("protobuf>=4.25.8,>=6.31.1",)
     assert "3.20.3 is installed" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("check_id", "asked"),
+    [
+        ("optimum-does-not-fit", ("optimum-onnx", "optimum")),
+        ("transformers-does-not-fit", ("transformers", "huggingface-hub")),
+        ("diffusers-does-not-fit", ("diffusers", "huggingface-hub")),
+    ],
+)
+def test_pip_is_to_find_versions_that_fit_each_other(check_id: str, asked: tuple[str, ...]) -> None:
+    """transformers 4 and diffusers 0.42 want different huggingface-hubs: no version of it serves both."""
+    assert requirements(only(check_id, load("companions_apart"))) == asked
+
+
+def test_numpy_stays_where_the_old_runtime_goes() -> None:
+    """The plan for 1.18.0 replaces it by 1.26.0, which takes NumPy 2."""
+    kept = requirements(only("numpy-abi", load("cuda11_build_beside_cuda12")))
+    nothing_better = replace(load("cuda11_build_beside_cuda12"), driver=None, gpus=())
+
+    assert "onnxruntime-gpu[cuda,cudnn]==1.26.0" in kept
+    assert "numpy<2" not in kept
+    assert requirements(only("numpy-abi", nothing_better)) == ("numpy<2",)
+
+
+@pytest.mark.parametrize("name", ["alpine", "pypy_32_bit"])
+def test_nothing_is_proposed_where_no_wheel_can_be_installed(name: str) -> None:
+    for check_id in ("ort-missing", "run-packages", "no-wheel-serves"):
+        found = only(check_id, load(name))
+        assert requirements(found) == ()
+        assert "onnxsd" not in steps(found)
 
 
 def test_an_onnx_that_the_runtime_reads_is_no_matter() -> None:

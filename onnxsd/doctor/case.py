@@ -44,6 +44,12 @@ class Case:
         well."""
         return Severity.ERROR if self.goal is Goal.GENERATE else Severity.INFO
 
+    @property
+    def takes_wheels(self) -> bool:
+        """Whether there are wheels of any onnxruntime for this kind of Python and of C library."""
+        python = self.machine.python
+        return python.implementation == "cpython" and python.bits == 64 and self.machine.musl is None
+
     def reinstall(self, *, beside: bool = False) -> Pip:
         """The remedy that leaves one runtime, the right one; `beside` keeps what is there."""
         best = self.recommendation

@@ -86,7 +86,7 @@ def optimum_does_not_fit(case: Case) -> Iterator[Finding]:
 
     Sources: huggingface/optimum#2427; huggingface/optimum-onnx#114, #141, #63; METADATA (rows `fits`).
     """
-    yield from _misfits(case, Severity.WARNING, lambda row: row.package.startswith("optimum"))
+    yield from _misfits(case, Severity.WARNING, lambda row: row.package.startswith("optimum"), resolved=True)
 
 
 @check("transformers-does-not-fit", needs=("distributions",))
@@ -99,7 +99,9 @@ def transformers_does_not_fit(case: Case) -> Iterator[Finding]:
 
     Source: METADATA of transformers (rows `fits`).
     """
-    yield from _misfits(case, Severity.WARNING, lambda row: row.package in ("transformers", "tokenizers"))
+    yield from _misfits(
+        case, Severity.WARNING, lambda row: row.package in ("transformers", "tokenizers"), resolved=True
+    )
 
 
 @check("diffusers-does-not-fit", needs=("distributions",))
@@ -112,12 +114,17 @@ def diffusers_does_not_fit(case: Case) -> Iterator[Finding]:
     Source: METADATA of diffusers (rows `fits`).
     """
     yield from _misfits(
-        case, Severity.WARNING, lambda row: row.package in ("diffusers", "accelerate", "peft")
+        case, Severity.WARNING, lambda row: row.package in ("diffusers", "accelerate", "peft"), resolved=True
     )
 
 
-def _misfits(case: Case, severity: Severity, wanted: Callable[[Fit], bool]) -> Iterator[Finding]:
-    """One finding for each package that is not what others want of it, by rows `fits`."""
+def _misfits(
+    case: Case, severity: Severity, wanted: Callable[[Fit], bool], *, resolved: bool = False
+) -> Iterator[Finding]:
+    """One finding for each package that is not what others want of it, by rows `fits`.
+
+    `resolved`: what they want is declared, and may be contradictory, so pip is to find versions of all.
+    """
     rows = [row for row in case.matrix.fits if wanted(row) and _missed(case, row)]
     for name in dict.fromkeys(row.other for row in rows):
         found = case.machine.distribution(name)
@@ -128,8 +135,27 @@ def _misfits(case: Case, severity: Severity, wanted: Callable[[Fit], bool]) -> I
                 severity=severity,
                 summary=f"{name} {found.version} is installed, and {wants}",
                 because="; ".join(dict.fromkeys(f"{row.package}: {row.because}" for row in failed)),
-                remedies=(case.reinstall() if found in case.runtimes else _of_version(name, failed),),
+                remedies=(_of_all(failed) if resolved else _remedy(case, name, failed),),
             )
+
+
+def _remedy(case: Case, name: str, rows: list[Fit]) -> Pip:
+    """Another version of the package; or another runtime, where the one that asks is to go anyway."""
+    best = case.recommendation
+    runtimes = {one.name for one in case.runtimes}
+    if name in runtimes or (
+        best is not None
+        and best.suffices
+        and all(row.package == best.package and best.version not in row.versions for row in rows)
+    ):
+        return case.reinstall()
+    wants = SpecifierSet(",".join(str(row.wants) for row in rows))
+    return Pip(install=(f"{name}{wants}",))
+
+
+def _of_all(rows: list[Fit]) -> Pip:
+    """Those that ask and the one that is asked for, without versions: pip knows what they declare."""
+    return Pip(install=tuple(dict.fromkeys((*(row.package for row in rows), rows[0].other))))
 
 
 def _missed(case: Case, row: Fit) -> bool:
@@ -143,12 +169,6 @@ def _missed(case: Case, row: Fit) -> bool:
 def _named(case: Case, package: str) -> str:
     found = case.machine.distribution(package)
     return f"{package} {found.version}" if found else package
-
-
-def _of_version(name: str, rows: list[Fit]) -> Pip:
-    """The remedy that satisfies all of them: pip says so where nothing does."""
-    wants = SpecifierSet(",".join(str(row.wants) for row in rows))
-    return Pip(install=(f"{name}{wants}",))
 
 
 def _format_of(case: Case, package: str) -> int | None:

@@ -28,14 +28,13 @@ def no_wheel_serves(case: Case) -> Iterator[Finding]:
     # The floors are releases themselves, so there are some; the nearest says what to do.
     rows = serving(case.machine, case.matrix, case.goal)
     nearest = min(rows, key=lambda row: len(row.obstacles))
+    cpu = ("or use the CPU: onnxsd[cpu]",) if case.takes_wheels else ()
     yield Finding(
         severity=case.stops_generate,
         summary=f"no onnxruntime-gpu that can {case.goal.value} fits this machine: {fits}, "
         f"it needs {wanted} or newer",
         because=f"{nearest.version}: " + "; ".join(one.reason for one in nearest.obstacles),
-        remedies=(
-            ByHand(steps=(*(one.would_need for one in nearest.obstacles), "or use the CPU: onnxsd[cpu]")),
-        ),
+        remedies=(ByHand(steps=(*(one.would_need for one in nearest.obstacles), *cpu)),),
     )
 
 
@@ -49,8 +48,7 @@ def python_without_wheel(case: Case) -> Iterator[Finding]:
 
     Source: tags and Requires-Python of the wheels.
     """
-    python = case.machine.python
-    if python.implementation == "cpython" and python.bits == 64 and not python.free_threaded:
+    if case.takes_wheels and not case.machine.python.free_threaded:
         yield from _obstacle(case, Kind.PYTHON, "has a wheel for this Python")
 
 

@@ -63,7 +63,7 @@ def runtime_missing(case: Case) -> Iterator[Finding]:
         severity=Severity.ERROR,
         summary="onnxruntime is not installed",
         because="it runs the graphs, and checks them after an export",
-        remedies=(case.reinstall(),),
+        remedies=(case.reinstall(),) if case.takes_wheels else (),
     )
 
 
@@ -134,7 +134,7 @@ def run_packages_missing(case: Case) -> Iterator[Finding]:
             summary=f"{len(faults)} of the packages of onnxsd[run] are missing or too old",
             because="export and generate need them",
             evidence=tuple(faults),
-            remedies=(Pip(install=("onnxsd[run]",)),),
+            remedies=(Pip(install=("onnxsd[run]",)),) if case.takes_wheels else (),
         )
 
 

@@ -136,11 +136,13 @@ def conda_and_pip_runtimes(case: Case) -> Iterator[Finding]:
         because="they share one folder, and neither tool knows what the other has written there",
         evidence=tuple(f"{one.name} {one.version} by {one.installer or 'pip'}" for one in case.runtimes),
         remedies=(
-            ByHand(
+            ByHand(  # in this order: conda removes the files that both have written
                 steps=("remove conda's copy with conda, then write pip's files again",),
-                commands=("conda remove --force " + " ".join(one.name for one in of_conda),),
+                commands=(
+                    "conda remove --force " + " ".join(one.name for one in of_conda),
+                    *case.rewrite(others[0]).commands,
+                ),
             ),
-            case.rewrite(others[0]),
         ),
     )
 
