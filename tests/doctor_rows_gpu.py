@@ -99,6 +99,11 @@ ROWS = (
         near_miss=as_on("healthy_cuda13", "kernel_driver"),
     ),
     Row(
+        check="driver-not-installed",
+        machines=("nouveau_instead_of_nvidia",),
+        near_miss=with_fields(nvidia_pci=()),
+    ),
+    Row(
         check="driver-library-missing",
         machines=("driver_without_libcuda",),
         near_miss=_HEALTHY_LIBRARIES,
@@ -202,6 +207,7 @@ ROWS = (
             "container_without_gpus",
             "driver_module_not_loaded",
             "laptop_with_8gb",
+            "nouveau_instead_of_nvidia",
             "runtime_crashes",
         ),
         near_miss=as_on("healthy_cuda13", "gpus"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from doctor_cases import found_by, load, with_variable
+from doctor_cases import found_by, load, settings, with_variable
 
 from onnxsd.doctor import Finding, Severity
 from onnxsd.doctor.checks.reference import _cudnn_version
@@ -203,6 +203,20 @@ def test_a_driver_that_refuses_ptx_is_found_by_cudas_words_alone() -> None:
 
     assert finding.severity is Severity.ERROR
     assert "CUDA error 222" in " ".join(finding.evidence)
+
+
+def test_a_gpu_without_a_driver_stops_only_who_installed_a_runtime_for_it() -> None:
+    cpu_build = load("nouveau_instead_of_nvidia")
+    gpu_build = replace(load("healthy_cuda13"), nvidia_pci=("10de:2684",), gpus=(), libraries=())
+
+    assert only("driver-not-installed", cpu_build).severity is Severity.WARNING
+    assert only("driver-not-installed", replace(gpu_build, kernel_driver=None)).severity is Severity.ERROR
+
+
+def test_a_driver_that_was_set_has_its_library() -> None:
+    seen = settings("driver=580.95.05", "gpu=A10G:8.6", "glibc=2.36")
+
+    assert found_by("driver-library-missing", replace(seen, libraries=())) == ()
 
 
 def test_a_compatibility_library_is_trusted_in_a_data_centre_until_a_session_fails() -> None:

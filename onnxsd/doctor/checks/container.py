@@ -30,7 +30,7 @@ def container_without_gpu(case: Case) -> Iterator[Finding]:
         return
     if any("tegra" in one.path for one in machine.libraries_of("cuda")):  # a Jetson has other nodes
         return
-    if machine.kernel_driver is None and case.gpu_runtime is None:  # nothing speaks of a GPU
+    if not (machine.kernel_driver or machine.nvidia_pci or case.gpu_runtime):  # nothing speaks of a GPU
         return
     host = f"the host runs NVIDIA driver {machine.kernel_driver}, but " if machine.kernel_driver else ""
     yield Finding(

@@ -102,6 +102,30 @@ def driver_library_mismatch(case: Case) -> Iterator[Finding]:
     )
 
 
+@check("driver-not-installed", needs=("kernel_driver", "libraries", "nvidia_pci"))
+def driver_not_installed(case: Case) -> Iterator[Finding]:
+    """An NVIDIA GPU is in the machine, and no NVIDIA driver.
+
+    The open driver nouveau shows pictures and runs no CUDA. A driver of branch 580 or newer runs every
+    build; the CUDA toolkit is not needed.
+
+    Sources: PCI identities in sysfs; NVIDIA driver installation guide; rows `drivers` of compat_matrix.yaml.
+    """
+    machine = case.machine
+    if not machine.nvidia_pci or machine.kernel_driver is not None or machine.gpus:
+        return
+    if _libcuda(machine) is not None or machine.container is not None or machine.wsl:
+        return
+    newest = max(case.matrix.drivers, key=lambda row: row.major)
+    yield Finding(
+        severity=_where_a_gpu_is_wanted(case),
+        summary="an NVIDIA GPU is in this machine, and no NVIDIA driver",
+        because="CUDA works through NVIDIA's own driver alone",
+        evidence=tuple(f"PCI device {one}" for one in machine.nvidia_pci),
+        remedies=(ByHand(steps=(f"install NVIDIA's driver {newest.linux} or newer, and restart",)),),
+    )
+
+
 @check("driver-not-loaded", needs=("kernel_driver", "libraries"))
 def driver_not_loaded(case: Case) -> Iterator[Finding]:
     """The NVIDIA driver's library is installed, but its kernel module is not loaded.
@@ -118,7 +142,7 @@ def driver_not_loaded(case: Case) -> Iterator[Finding]:
     if "tegra" in PurePath(library.path).parts:  # a Jetson's driver is part of its kernel
         return
     yield Finding(
-        severity=case.stops_generate if case.gpu_runtime else Severity.WARNING,
+        severity=_where_a_gpu_is_wanted(case),
         summary="the NVIDIA driver is installed, but its kernel module is not loaded",
         because="/proc/driver/nvidia/version is not there, so no program reaches the GPU",
         evidence=(library.path,),
@@ -145,7 +169,9 @@ def driver_library_missing(case: Case) -> Iterator[Finding]:
     capabilities.
     """
     machine = case.machine
-    if machine.kernel_driver is None or _libcuda(machine) is not None or runs_on_cuda(case):
+    if machine.kernel_driver is None or runs_on_cuda(case):
+        return
+    if _libcuda(machine) is not None or machine.driver_library is not None:
         return
     if machine.container is not None and not machine.device_nodes:  # `container-without-gpu` reports this
         return
@@ -235,6 +261,11 @@ def _build_or_driver(case: Case, step: str) -> tuple[Pip | ByHand, ...]:
     return (*builds, ByHand(steps=(f"or {step}" if builds else step,)))
 
 
+def _where_a_gpu_is_wanted(case: Case) -> Severity:
+    """An error where a runtime for GPUs is installed; else a warning, since the CPU works."""
+    return case.stops_generate if case.gpu_runtime else Severity.WARNING
+
+
 def _libcuda(machine: Machine) -> Library | None:
     return next(iter(machine.libraries_of("cuda")), None)
 
@@ -247,6 +278,7 @@ CHECKS = (
     driver_too_old,
     driver_too_old_for_ptx,
     driver_library_mismatch,
+    driver_not_installed,
     driver_not_loaded,
     driver_library_missing,
     cuda_compat_library,

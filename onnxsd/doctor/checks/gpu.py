@@ -213,10 +213,10 @@ def no_gpu(case: Case) -> Iterator[Finding]:
     driver, module = case.machine.driver, case.machine.kernel_driver
     if driver is not None:
         because = f"NVIDIA driver {driver} shows no device"
+    elif module is not None:
+        because = f"NVIDIA's kernel module {module} shows no device here"
     else:
-        because = (
-            f"NVIDIA's kernel module {module} shows no device here" if module else "no NVIDIA driver is seen"
-        )
+        because = "no NVIDIA driver is seen"
     runs = "works with" if case.runtimes else "works with the package"
     yield Finding(
         severity=Severity.WARNING,
