@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from tiny_wheels import EXACT, OTHER, PTX, SASS, elf, fatbin, pe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from refresh import binaries, kept
+from refresh import binary, kept
 from refresh.elf import parse
 from refresh.fatbin import FatbinScanner, served
 from refresh.kept import Kept, NotKept
@@ -38,7 +38,7 @@ def scanned(content: bytes, size: int) -> dict[str, int]:
     return scanner.fatbins
 
 
-def reader(content: bytes) -> binaries.Read:
+def reader(content: bytes) -> Callable[[int, int], bytes]:
     """Reads a content by place."""
     return lambda start, size: content[start : start + size]
 
@@ -194,7 +194,7 @@ def test_a_library_is_read_again_for_a_table_that_went_by(
     """Its strings lie in the middle, far from the headers, the dynamic section and both ends."""
     monkeypatch.setattr(kept, "EDGE_BYTES", 600)
     monkeypatch.setattr(Kept.__init__, "__kwdefaults__", {"edge_bytes": 600})
-    monkeypatch.setattr(binaries, "_AROUND_BYTES", 32)
+    monkeypatch.setattr(binary, "_AROUND_BYTES", 32)
     content = elf(["libcudart.so.12"], body=bytes(9000) + CODE, strings_last=strings_last) + bytes(5000)
     opened, went_by = [], []
 
@@ -202,7 +202,7 @@ def test_a_library_is_read_again_for_a_table_that_went_by(
         opened.append(1)
         return pieces(content, 500)
 
-    found = binaries.read_binary(stream, went_by.append, "lib.so")
+    found = binary.read_binary(stream, went_by.append, "lib.so")
 
     assert found.needed == ("libcudart.so.12",)
     assert found.fatbins == FOUND  # counted in the first pass alone
@@ -219,7 +219,7 @@ def test_a_windows_library_is_read_in_one_pass(size: int) -> None:
         opened.append(1)
         return pieces(content, size)
 
-    found = binaries.read_binary(stream, lambda _: None, "a.dll")
+    found = binary.read_binary(stream, lambda _: None, "a.dll")
 
     assert (found.needed, found.fatbins, found.executable_stack) == (("cudnn64_9.dll",), FOUND, None)
     assert opened == [1]
@@ -227,7 +227,7 @@ def test_a_windows_library_is_read_in_one_pass(size: int) -> None:
 
 def test_a_file_of_another_kind_is_named() -> None:
     with pytest.raises(BadInputError, match="kernel is neither an ELF nor a PE file"):
-        binaries.read_binary(lambda: iter([b"#!/bin/sh\n"]), lambda _: None, "kernel")
+        binary.read_binary(lambda: iter([b"#!/bin/sh\n"]), lambda _: None, "kernel")
 
 
 @pytest.mark.parametrize(
@@ -241,4 +241,4 @@ def test_a_file_of_another_kind_is_named() -> None:
 )
 def test_a_damaged_library_is_named(content: bytes) -> None:
     with pytest.raises(BadInputError, match="kernel"):
-        binaries.read_binary(lambda: iter([content]), lambda _: None, "kernel")
+        binary.read_binary(lambda: iter([content]), lambda _: None, "kernel")

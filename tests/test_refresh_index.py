@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from packaging.version import Version
-from tiny_wheels import Index, serving, wheel
+from tiny_wheels import Index, elf, serving, wheel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from refresh import pip_index, remote_zip
+from refresh.binaries import inflated_bytes, read_binaries
 from refresh.listing import ListedWheel, listed
 from refresh.metadata import read_metadata
 from refresh.pip_index import PipIndex
@@ -255,3 +256,58 @@ def test_platforms_by_their_tags() -> None:
     assert platform("win_amd64") == "windows_x86_64"
     assert platform("win_arm64") == "windows_aarch64"
     assert platform("macosx_14_0_arm64") == "macos_arm64"
+
+
+FOLDER = "onnxruntime/capi/"
+PROVIDERS: dict[str, bytes | str] = {
+    f"{FOLDER}libonnxruntime_providers_cuda.so": elf(
+        run_path="/usr/local/cuda-11.6/lib64:/usr/local/cuda-11.4"
+    ),
+    f"{FOLDER}libonnxruntime_providers_tensorrt.so": elf(stack_flags=7),
+}
+PRELOAD = """
+try:
+    _libcublas = CDLL("libcublas.so.11", mode=RTLD_GLOBAL)
+    _libz = CDLL("libz.so.1")
+except OSError:
+    pass
+try:
+    _libnvinfer = CDLL('libnvinfer.so.8', mode=RTLD_GLOBAL)
+except OSError:
+    pass
+"""
+
+
+def test_old_wheels_list_their_libraries_in_a_python_file(index: Index) -> None:
+    index.files = {LINUX: wheel({**PROVIDERS, f"{FOLDER}_ld_preload.py": PRELOAD}, metadata=METADATA)}
+    went_by: list[int] = []
+
+    found = read_binaries(archive_of(index), went_by.append)
+
+    assert found.needed == ("libcublas.so.11",)
+    assert found.tensorrt_needed == ("libcublas.so.11", "libnvinfer.so.8")
+    assert (found.module_needed, found.glibc, found.fatbins) == ((), None, {})
+    assert found.executable_stack is True  # one module of a wheel is enough
+    assert sum(went_by) == inflated_bytes(archive_of(index))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "cuda"),
+    [
+        ("build_and_package_info.py", "cuda_version = '12.8'", "12.8"),
+        ("version_info.py", 'use_cuda = True\ncuda_version = "11.8.89"', "11.8"),
+        ("build_and_package_info.py", "cuda_version = ''", "11.6"),  # then what its library paths name
+        ("other.py", "cuda_version = '1.0'", "11.6"),
+    ],
+)
+def test_the_toolkit_of_a_build(index: Index, name: str, text: str, cuda: str) -> None:
+    index.files = {LINUX: wheel({**PROVIDERS, FOLDER + name: text}, metadata=METADATA)}
+
+    assert read_binaries(archive_of(index), lambda _: None).cuda == cuda
+
+
+def test_a_wheel_without_a_cuda_provider(index: Index) -> None:
+    index.files = {LINUX: wheel({f"{FOLDER}libonnxruntime.so.1.31.1": elf()}, metadata=METADATA)}
+
+    with pytest.raises(BadInputError, match="holds no CUDA provider"):
+        read_binaries(archive_of(index), lambda _: None)
