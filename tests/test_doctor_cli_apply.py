@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import sys
-from dataclasses import replace
+import venv
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from onnxsd import machine, matrix
+from onnxsd.cli import main
 from onnxsd.doctor import Diagnosis, Finding, Severity, diagnose
 from onnxsd.doctor.actions import Step
 from onnxsd.doctor.apply import Applied, Ending, compare, refuse_where_the_system_owns, run
@@ -124,3 +132,124 @@ def test_a_remark_is_no_change() -> None:
     remark = Finding(id="log-noise", severity=Severity.INFO, summary="", because="")
 
     assert compare(replace(after, findings=(remark,)), after).gone == ()
+
+
+def wheel(folder: Path, name: str, version: str, *, module: str | None = None, metadata: str = "") -> None:
+    """Write a wheel of one small module."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    info = f"{stem}.dist-info"
+    files = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    if module:
+        files[f"{module}/__init__.py"] = f"__version__ = {version!r}  # of {name}\n"
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+
+
+def shelve(folder: Path) -> None:
+    """Tiny stand-ins for all that a plan may ask for, whatever GPU this machine has."""
+    known = matrix.load()
+    extras = "".join(f"Provides-Extra: {name}\n" for name in ("run", "cpu", "cuda", "cudnn"))
+    for release in known.releases:
+        wheel(folder, known.package, str(release.version), module="onnxruntime", metadata=extras)
+    wheel(folder, known.cpu_package, str(known.releases[0].version), module="onnxruntime")
+    for row in known.requirements:
+        wheel(folder, row.name, "99.0")
+    for package in {row.package for row in known.library_packages}:
+        wheel(folder, package, "99.0")
+    needs = "".join(f"Requires-Dist: {row.name}; extra == 'run'\n" for row in known.requirements)
+    runtime = (
+        f"Requires-Dist: onnxsd[run]; extra == 'cpu'\nRequires-Dist: {known.cpu_package}; extra == 'cpu'\n"
+    )
+    wheel(folder, "onnxsd", "99.0", metadata=extras + needs + runtime)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A virtual environment, and the wheels that it can be changed with."""
+
+    python: Path
+    wheels: Path
+
+    def doctor(self, *arguments: str, stdin: str | None = None) -> Result:
+        """What `onnxsd doctor` does with it."""
+        command = ["doctor", "--python", str(self.python), "--no-probe", *arguments]
+        return CliRunner().invoke(main, command, input=stdin)
+
+    def installed(self) -> set[str]:
+        """The runtimes in it."""
+        found = self.python.parents[1].rglob("onnxruntime*.dist-info")
+        return {path.name.partition("-")[0].replace("_", "-") for path in found}
+
+
+SETTINGS = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+IN_A_VENV = "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels, and an environment in which two packages own `onnxruntime`."""
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "wheels").mkdir()
+    shelve(folder / "wheels")
+    venv.create(folder / "venv", with_pip=True)
+    both = ["onnxruntime", "onnxruntime-gpu"]
+    settings = {**os.environ, **SETTINGS, "PIP_FIND_LINKS": (folder / "wheels").as_uri()}
+    install = [folder / "venv" / IN_A_VENV, "-m", "pip", "install", *both]
+    subprocess.run(install, check=True, capture_output=True, env=settings)
+    return folder
+
+
+@pytest.fixture
+def bench(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A copy of that environment, to be changed."""
+    shutil.copytree(shelf / "venv", tmp_path / "venv", symlinks=True)
+    shutil.copytree(shelf / "wheels", tmp_path / "wheels")
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PIP_FIND_LINKS", (tmp_path / "wheels").as_uri())
+    return Bench(python=tmp_path / "venv" / IN_A_VENV, wheels=tmp_path / "wheels")
+
+
+def test_a_plan_is_shown_run_and_judged_again(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    assert bench.installed() == {"onnxruntime", "onnxruntime-gpu"}
+    result = bench.doctor("--apply", "--yes")
+
+    assert len(bench.installed()) == 1
+    assert "2 packages provide onnxruntime" in result.stdout
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in result.stderr
+    assert result.stderr.index("The plan:") < result.stderr.index("[1/")
+    assert "gone: 2 packages provide onnxruntime" in result.stderr
+    assert "Successfully uninstalled" in capfd.readouterr().err
+    assert "ort-two-wheels" not in result.stdout.rpartition("runtime  ")[2]
+
+    again = bench.doctor("--apply", "--yes", "--json")
+    assert json.loads(again.stdout)["applied"]["gone"] == []
+
+
+def test_no_is_an_answer(bench: Bench) -> None:
+    before = bench.installed()
+    refused = bench.doctor("--apply", stdin="n\n")
+    unanswered = bench.doctor("--apply", stdin="")
+
+    assert (refused.exit_code, unanswered.exit_code) == (1, 130)
+    assert "nothing was changed" in refused.stderr
+    assert "--yes" in unanswered.stderr
+    assert bench.installed() == before
+
+
+def test_a_pip_that_fails_says_how_far_it_came_and_what_to_do(bench: Bench) -> None:
+    for one in bench.wheels.glob("*.whl"):
+        one.unlink()
+    result = bench.doctor("--apply", "--yes")
+
+    assert result.exit_code == 1
+    assert "done: " in result.stderr
+    assert "pip uninstall -y" in result.stderr
+    assert "pip install" in result.stderr.splitlines()[-1]
+    assert "ended with exit code 1 (" in result.stderr.splitlines()[-1]
+    assert bench.installed() == set()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxsd.cli.doctor_json import print_json
 from onnxsd.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -68,19 +68,30 @@ def look(asked: Asked) -> Diagnosis:
     return doctor.diagnose(_machine(asked), matrix.load(), matrix.Goal(asked.goal), checks=checks)
 
 
-def print_json(plain: dict[str, Any]) -> None:
-    """Print one JSON object and nothing else."""
-    click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
-
-
 def _show(asked: Asked, diagnosis: Diagnosis) -> int:
-    if asked.as_json:
-        print_json(diagnosis.to_json(strict=asked.strict))
-    else:
-        from onnxsd.cli.doctor_text import print_diagnosis
+    if asked.plan_as:
+        from onnxsd.cli.doctor_plan import print_plan
 
-        print_diagnosis(diagnosis, strict=asked.strict)
+        return print_plan(asked, diagnosis)
+    changed: dict[str, Any] = {}
+    if asked.apply:
+        from onnxsd.cli.doctor_apply import apply_plan
+
+        if not asked.as_json:
+            _print(asked, diagnosis)
+        diagnosis, changed["applied"] = apply_plan(diagnosis, lambda: look(asked), ask=not asked.yes)
+    if asked.as_json:
+        print_json({**diagnosis.to_json(strict=asked.strict), **changed})
+    else:
+        _print(asked, diagnosis)
     return diagnosis.exit_code(strict=asked.strict)
+
+
+def _print(asked: Asked, diagnosis: Diagnosis) -> None:
+    from onnxsd.cli.doctor_text import print_diagnosis
+
+    here = not (asked.facts or asked.settings or asked.python)
+    print_diagnosis(diagnosis, strict=asked.strict, here=here)
 
 
 def _describe(asked: Asked) -> int:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onnxsd.cli.doctor_answer import print_json
+from onnxsd.cli.doctor_json import print_json
 from onnxsd.cli.doctor_paper import Paper
 
 if TYPE_CHECKING:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
+from onnxsd.cli.doctor_json import print_json
 from onnxsd.cli.doctor_paper import Paper
 
 if TYPE_CHECKING:
@@ -24,8 +22,7 @@ def show_symptom(text: str, *, as_json: bool) -> int:
 
     found = matches(_stdin() if text == _STDIN else text)
     if as_json:
-        plain = {"schema": 1, "matches": [match.to_json() for match in found]}
-        click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+        print_json({"schema": 1, "matches": [match.to_json() for match in found]})
     elif found:
         _print_matches(Paper(), found)
     else:

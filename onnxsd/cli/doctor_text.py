@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 from onnxsd.cli.doctor_machine import facts_of
 from onnxsd.cli.doctor_paper import Paper
+from onnxsd.cli.doctor_plan import commands_of, shell_of
 from onnxsd.doctor import ByHand, Diagnosis, Finding, Recommendation, Rejected, Severity
+from onnxsd.errors import NotReadyError
 
 _EVIDENCE_LINES = 3
 _EVIDENCE_LENGTH = 240  # characters of one line
@@ -20,8 +22,8 @@ _OUR_OWN = "fallback to CPU EP has been explicitly disabled"
 _LOG_PREFIX = re.compile(r"^(?:\d{4}-\d\d-\d\d \S+ )?\[[A-Z]:onnxruntime:[^\]]*\]\s*(?:/\S+:\d+ )?")
 
 
-def print_diagnosis(diagnosis: Diagnosis, *, strict: bool) -> None:
-    """Print the machine, what was found on it, what to run, and the verdict."""
+def print_diagnosis(diagnosis: Diagnosis, *, strict: bool, here: bool = True) -> None:
+    """Print the machine (`here`: this one), what was found on it, what to run, and the verdict."""
     paper = Paper()
     for name, value in facts_of(diagnosis.machine):
         paper.prose(f"{name.ljust(8)} {value}", hang=9)
@@ -32,6 +34,7 @@ def print_diagnosis(diagnosis: Diagnosis, *, strict: bool) -> None:
     if diagnosis.recommendation is not None:
         paper.line()
         _print_recommendation(paper, diagnosis.recommendation)
+    _print_plan(paper, diagnosis, here=here)
     paper.line()
     print_verdict(paper, diagnosis, strict=strict)
 
@@ -133,8 +136,24 @@ def _print_recommendation(paper: Paper, best: Recommendation) -> None:
         paper.marked(
             "step", f"{way.change} would give {way.version} (CUDA {way.cuda_major}){enough}", indent=2
         )
-    for command in best.commands:
-        paper.command(command)
+
+
+def _print_plan(paper: Paper, diagnosis: Diagnosis, *, here: bool) -> None:
+    try:
+        lines = commands_of(diagnosis, shell_of(diagnosis))
+    except NotReadyError as error:  # what two checks ask for cannot be together: a person decides
+        paper.line()
+        paper.marked("warning", f"no plan: {error}")
+        return
+    if not lines:
+        return
+    paper.line()
+    paper.line("To mend it (`onnxsd doctor --apply` runs this):" if here else "To mend it:", bold=True)
+    for line in lines:
+        if line.startswith("#"):
+            paper.prose(line.lstrip("# "), indent=2, dim=True)
+        else:
+            paper.command(line)
 
 
 def _reasons(rejected: tuple[Rejected, ...]) -> list[tuple[str, str]]:
