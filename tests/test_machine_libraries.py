@@ -141,7 +141,8 @@ def test_one_file_by_two_ways_is_one_place(tmp_path: Path) -> None:
     site = tmp_path / "site"
     install(site, "nvidia-cublas", "13.1.0.3", {"nvidia/cu13/lib/libcublas.so.13": "cublas"})
     folder = site / "nvidia/cu13/lib"
-    (found,) = libraries(search(tmp_path, site, LD_LIBRARY_PATH=f"{folder}:{folder}/../lib"), Reader())
+    (tmp_path / "link").symlink_to(folder)
+    (found,) = libraries(search(tmp_path, site, LD_LIBRARY_PATH=f"{tmp_path}/link:{folder}/../lib"), Reader())
 
     assert found.origin is Origin.LD_LIBRARY_PATH
     assert found.owner == "nvidia-cublas"

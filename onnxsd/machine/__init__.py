@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from onnxsd.machine.collect import snapshot
 from onnxsd.machine.facts import (
     Container,
     CpuArchitecture,
@@ -30,6 +29,22 @@ from onnxsd.machine.facts import (
 )
 from onnxsd.machine.file import load, save
 from onnxsd.machine.whatif import with_settings
+
+
+def snapshot(*, probe: bool = True, python: str | None = None) -> Machine:
+    """The facts about this machine; `probe` also imports onnxruntime and torch in child processes.
+
+    Args:
+        probe: whether to start child processes that import what may be broken.
+        python: another interpreter whose environment is looked at, by its path or its name.
+
+    Raises:
+        UsageError: `python` is no interpreter that can be asked.
+    """
+    from onnxsd.machine import collect  # the readers are not needed where saved facts are judged
+
+    return collect.snapshot(probe=probe, python=python)
+
 
 __all__ = [
     "Container",

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging import tags
 from packaging.version import Version
@@ -16,34 +16,34 @@ from onnxsd.machine import container, devices, installers, interpreter, nvidia, 
 from onnxsd.machine.facts import Library, Machine, OperatingSystem
 from onnxsd.machine.libraries import Search, driver_library, libraries
 from onnxsd.machine.nvidia import Nvml
-from onnxsd.machine.probing import Probing
 from onnxsd.machine.python import architecture, c_library, operating_system, python
 from onnxsd.machine.reader import Background, Reader
 from onnxsd.machine.tags import platform_tags_of
 from onnxsd.machine.variables import variables
 
+if TYPE_CHECKING:
+    from onnxsd.machine.probing import Probing
+
 _INSTALLER_TIMEOUT_S = 5.0
 
 
 def snapshot(*, probe: bool = True, python: str | None = None) -> Machine:
-    """The facts about this machine; `probe` also imports onnxruntime and torch in child processes.
-
-    Args:
-        probe: whether to start child processes that import what may be broken.
-        python: another interpreter whose environment is looked at, by its path or its name.
-
-    Raises:
-        UsageError: `python` is no interpreter that can be asked.
-    """
+    """What `onnxsd.machine.snapshot` gives."""
     environ = dict(os.environ)
     nvml = Nvml()
     uv = Background(lambda: installers.uv_version(environ))
     executable = None if python is None else interpreter.locate(python)
     told = None if executable is None else interpreter.of(executable)
     with ExitStack() as stack:
-        probing = stack.enter_context(Probing(executable)) if probe else None
+        probing = stack.enter_context(_probing(executable)) if probe else None
         snap = _Snapshot(told or interpreter.here(), environ, nvml, uv, ours=told is None)
         return snap.machine(probing)
+
+
+def _probing(executable: str | None) -> Probing:
+    from onnxsd.machine.probing import Probing  # its threads are not needed to read alone
+
+    return Probing(executable)
 
 
 class _Snapshot:

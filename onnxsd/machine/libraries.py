@@ -62,7 +62,7 @@ def libraries(search: Search, reader: Reader) -> tuple[Library, ...]:
 def _library(
     component: str, file: Path, real: Path, origin: Origin, owners: Mapping[str, list[str]]
 ) -> Library:
-    owner, owners_version = owners.get(str(file), [None, None])
+    owner, owners_version = owners.get(str(file)) or _owner_by_another_way(real, owners)
     return Library(
         component=component,
         soname=file.name,
@@ -71,6 +71,13 @@ def _library(
         origin=origin,
         owner=owner,
     )
+
+
+def _owner_by_another_way(real: Path, owners: Mapping[str, list[str]]) -> list[str] | list[None]:
+    """The owner of a file that was found through a link, or by another name of its folder."""
+    same = (path for path in owners if path.endswith(real.name) and Path(path).resolve() == real)
+    found = next(same, None)
+    return owners[found] if found else [None, None]
 
 
 def _best_version(real_name: str, name: str, owners_version: str | None) -> Dotted | None:
