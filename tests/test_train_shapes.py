@@ -1,0 +1,83 @@
+"""The training of shapes on a CPU: a few steps of each stage, a stop and a resumption, a model that loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxsd import Pipeline
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "train_shapes.py"
+
+pytestmark = pytest.mark.reference
+
+
+def train(out: Path, *options: str) -> str:
+    """What the script printed; two threads, as other tests run beside it."""
+    command = [sys.executable, str(SCRIPT), str(out), "--smoke", *options]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which both stages ran."""
+    out = tmp_path_factory.mktemp("trained")
+    said = train(out)
+    assert "step 2/2" in said
+    return out
+
+
+def test_the_trained_model_is_an_sdxl_checkpoint_of_at_most_14_mb(trained: Path) -> None:
+    folder = trained / "shapes"
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    assert index["_class_name"] == "StableDiffusionXLPipeline"
+    assert index["scheduler"] == ["diffusers", "EulerDiscreteScheduler"]
+    assert size <= 14e6
+
+
+def test_a_stage_goes_on_where_it_stopped(trained: Path) -> None:
+    said = train(trained, "--stage", "denoiser", "--steps", "3")
+
+    assert "going on from step 2 of shapes.state" in said
+    assert "step 3/3" in said
+
+
+def test_a_stage_that_is_done_is_not_trained_again(trained: Path) -> None:
+    said = train(trained, "--stage", "vae")
+
+    assert "going on from step 2 of vae.state" in said
+    assert "ms a step" not in said
+
+
+def test_the_twin_has_one_encoder_and_convolutions_around_attention(trained: Path) -> None:
+    train(trained, "--stage", "denoiser", "--topology", "sd15")
+    folder = trained / "shapes-sd15"
+    config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+
+    assert not config["use_linear_projection"]
+    assert not (folder / "text_encoder_2").exists()
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 8e6
+
+
+def test_what_was_trained_can_be_exported_and_paints(trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "onnxsd", "export", str(trained / "shapes"), str(tmp_path / "onnx")]
+    subprocess.run([*command, "--target", "portable", "--check", "none"], check=True, cwd=ROOT)
+    images = Pipeline.from_pretrained(tmp_path / "onnx", provider="cpu")(
+        "a red circle", num_inference_steps=2, seed=0, output_type="np"
+    ).images
+
+    assert np.asarray(images).shape == (1, 128, 128, 3)
+    assert np.isfinite(np.asarray(images)).all()
