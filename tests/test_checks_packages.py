@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from configparser import ConfigParser
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from doctor_cases import MATRIX, adding, found_by, judge, load, settings, with_fields, with_version
@@ -401,3 +403,11 @@ def test_a_package_index_that_could_not_be_read_is_unknown() -> None:
     seen = with_fields(unreadable=_unreadable("pip_index"))(load("healthy_cuda13"))
 
     assert only("pip-other-index", seen).severity is Severity.UNKNOWN
+
+
+def test_run_packages_asks_for_what_the_run_extra_asks_for() -> None:
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    wanted = setup["options.extras_require"]["run"].split()
+
+    assert [f"{row.name}>={row.minimum}" for row in MATRIX.requirements] == wanted
