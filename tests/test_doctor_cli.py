@@ -166,3 +166,45 @@ def test_doctor_prints_no_letter_that_the_output_cannot_hold() -> None:
     assert done.returncode == 1
     assert done.stdout.decode("ascii").splitlines()[-1].startswith("not ready")
     assert done.stderr == b""
+
+
+def test_doctor_prints_the_plan_for_a_shell() -> None:
+    bash = run("doctor", *facts("both_runtime_wheels"), "--shell", "bash")
+    plain = json.loads(run("doctor", *facts("both_runtime_wheels"), "--shell", "powershell", "--json").stdout)
+
+    assert bash.exit_code == 0
+    assert "python -m pip uninstall -y onnxruntime onnxruntime-gpu\n" in bash.stdout
+    assert all(line.startswith(("python ", "# ")) for line in bash.stdout.splitlines())
+    assert (plain["schema"], plain["shell"]) == (1, "powershell")
+    assert plain["commands"][0] == "python -m pip uninstall -y onnxruntime onnxruntime-gpu"
+
+
+def test_doctor_prints_nothing_to_a_shell_where_nothing_is_to_do() -> None:
+    result = run("doctor", *facts("healthy_cuda13"), "--shell", "bash")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "nothing to install" in result.stderr
+
+
+def test_doctor_prints_wheels_to_carry_and_a_container_recipe() -> None:
+    wheels = run("doctor", *facts("both_runtime_wheels"), "--wheel-list")
+    recipe = run("doctor", *facts("old_glibc"), "--dockerfile")
+
+    assert "python -m pip download" in wheels.stdout
+    assert "--no-index" in wheels.stdout
+    assert recipe.stdout.count("\nFROM ") == 1
+    assert json.loads(run("doctor", *facts("old_glibc"), "--dockerfile", "--json").stdout)["dockerfile"]
+
+
+def test_doctor_names_its_commands_for_the_shell_that_the_machine_has() -> None:
+    printed = run("doctor", *facts("cuda_path_of_cuda12")).stdout
+
+    assert "windows x86_64" in printed
+    assert "$ python -m pip install" in printed
+
+
+def test_doctor_looks_at_another_interpreter() -> None:
+    plain = json.loads(run("doctor", "--python", sys.executable, "--no-probe", "--json").stdout)
+
+    assert plain["machine"]["python"]["executable"] == sys.executable
+    assert run("doctor", "--python", "no-such-python").exit_code == 2

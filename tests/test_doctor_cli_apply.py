@@ -253,3 +253,41 @@ def test_a_pip_that_fails_says_how_far_it_came_and_what_to_do(bench: Bench) -> N
     assert "pip install" in result.stderr.splitlines()[-1]
     assert "ended with exit code 1 (" in result.stderr.splitlines()[-1]
     assert bench.installed() == set()
+
+
+def replace_pip(bench: Bench, code: str) -> None:
+    """Let `python -m pip` in the environment run this instead."""
+    (main_file,) = bench.python.parents[1].rglob("site-packages/pip/__main__.py")
+    main_file.write_text(code, encoding="utf-8")
+
+
+def test_a_full_disk_ends_it_with_6(bench: Bench) -> None:
+    replace_pip(bench, "import sys; sys.exit('ERROR: [Errno 28] No space left on device')")
+    result = bench.doctor("--apply", "--yes")
+
+    assert result.exit_code == 6
+    assert "not begun: " in result.stderr
+    assert "mend the disk, the network or the permission" in result.stderr.splitlines()[-1]
+
+
+def test_a_known_error_of_pip_is_explained(bench: Bench) -> None:
+    replace_pip(bench, "import sys; sys.exit('error: externally-managed-environment')")
+    result = bench.doctor("--apply", "--yes")
+
+    assert result.exit_code == 1
+    assert "this Python belongs to the system" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_an_interrupt_says_what_was_done(bench: Bench) -> None:
+    stop = "if 'uninstall' not in sys.argv: os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    replace_pip(bench, f"import os, signal, sys, time\n{stop}\n")
+    result = bench.doctor("--apply", "--yes")
+
+    assert result.exit_code == 130
+    done, interrupted = (
+        line for line in result.stderr.splitlines() if line.startswith(("done: ", "interrupted: "))
+    )
+    assert "pip uninstall" in done
+    assert "pip install" in interrupted
+    assert "--apply` goes on from here" in result.stderr

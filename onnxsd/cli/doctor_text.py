@@ -148,12 +148,19 @@ def _print_plan(paper: Paper, diagnosis: Diagnosis, *, here: bool) -> None:
     if not lines:
         return
     paper.line()
-    paper.line("To mend it (`onnxsd doctor --apply` runs this):" if here else "To mend it:", bold=True)
+    paper.line(f"{_purpose(diagnosis)}{' (`onnxsd doctor --apply` runs this)' if here else ''}:", bold=True)
     for line in lines:
         if line.startswith("#"):
             paper.prose(line.lstrip("# "), indent=2, dim=True)
         else:
             paper.command(line)
+
+
+def _purpose(diagnosis: Diagnosis) -> str:
+    """What the commands are for: packages do not mend what stands in the way of every release."""
+    best = diagnosis.recommendation
+    cpu_only = bool(diagnosis.machine.gpus) and (best is None or not best.suffices)
+    return "Until then, on the CPU" if cpu_only else "To mend it"
 
 
 def _reasons(rejected: tuple[Rejected, ...]) -> list[tuple[str, str]]:
