@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from doctor_cases import MATRIX, findings_of, judge, load, settings, with_python
 
-from onnxsd.doctor import Recommendation, Severity, recommend
+from onnxsd.doctor import ByHand, Recommendation, Severity, recommend
 from onnxsd.doctor.gpu_code import Coverage, coverage
 from onnxsd.machine import Gpu, Library, Machine, TorchProbe
 from onnxsd.machine.facts import Origin, Outcome
@@ -381,3 +381,43 @@ def test_a_feed_is_named_only_where_the_default_index_has_nothing() -> None:
 def test_a_feed_serves_no_gpu_that_its_cuda_has_dropped() -> None:
     """The feed for CUDA 13 has 1.24 to 1.26, and CUDA 13 has no code for a GTX 750."""
     assert recommend(settings("python=3.12", "gpu=GTX 750:5.0"), MATRIX, Goal.GENERATE) is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "helps"),
+    [
+        (
+            settings("musl=1.2", "python=3.12", "driver=580.95.05", "gpu=A10G:8.6"),
+            [
+                "a system with glibc 2.28 or newer (RHEL 8, Rocky 8, AlmaLinux 8, Debian 10) gives 1.31.1",
+                "the container image python:3.13-slim-bookworm (Debian 12, glibc 2.36, Python 3.13) "
+                "gives 1.31.1",
+            ],
+        ),
+        (
+            settings("os=windows", "python=3.13", "free_threaded=true", "driver=580.88", "gpu=A10G:8.6"),
+            ["a Python 3.13 that is not free-threaded gives 1.31.1"],
+        ),
+        (
+            settings("arch=aarch64", "glibc=2.31", "python=3.12", "driver=580.95.05", "gpu=GB10:12.1"),
+            [
+                "a system with glibc 2.34 or newer (RHEL 9, Rocky 9, AlmaLinux 9, Amazon Linux 2023) "
+                "gives 1.31.1",
+                "the container image python:3.13-slim-bookworm (Debian 12, glibc 2.36, Python 3.13) "
+                "gives 1.31.1",
+            ],
+        ),
+        (settings("gpu=GTX 750:5.0", "driver=580.95.05", "python=3.12"), ["a GPU that its code covers"]),
+    ],
+    ids=["musl", "free-threaded Windows", "aarch64", "old GPU"],
+)
+def test_where_nothing_fits_the_finding_says_what_would(seen: Machine, helps: list[str]) -> None:
+    diagnosis = judge(seen)
+    (finding,) = findings_of(diagnosis, "no-wheel-serves")
+    remedy = finding.remedies[0]
+
+    assert diagnosis.recommendation is None
+    assert isinstance(remedy, ByHand)
+    cpu = ["or use the CPU: onnxsd[cpu]"] if seen.musl is None else []  # which has no wheel for musl either
+    assert list(remedy.steps) == [*helps, *cpu]
+    assert [one.package for one in diagnosis.instead] == (["onnxruntime"] if cpu else [])

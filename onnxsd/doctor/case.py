@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from onnxsd.doctor.finding import Finding, Pip, Severity
+from onnxsd.doctor.fit import takes_wheels
 from onnxsd.doctor.recommend import Recommendation
 from onnxsd.machine import Distribution, Machine
 from onnxsd.matrix import Goal, Matrix, Release
@@ -47,8 +48,7 @@ class Case:
     @property
     def takes_wheels(self) -> bool:
         """Whether there are wheels of any onnxruntime for this kind of Python and of C library."""
-        python = self.machine.python
-        return python.implementation == "cpython" and python.bits == 64 and self.machine.musl is None
+        return takes_wheels(self.machine)
 
     def reinstall(self, *, beside: bool = False) -> Pip:
         """The remedy that leaves one runtime, the right one; `beside` keeps what is there."""

@@ -26,6 +26,7 @@ __all__ = [
     "describe",
     "matching_tag",
     "obstacles",
+    "takes_wheels",
 ]
 
 # PT_GNU_STACK with X: refused from glibc 2.41 on (microsoft/onnxruntime#24911; glibc 2.41 NEWS).
@@ -64,6 +65,11 @@ def obstacles(release: Release, machine: Machine, matrix: Matrix) -> tuple[Obsta
         *_driver(release, machine, matrix),
         *_gpu(release, wheel, machine, matrix),
     )
+
+
+def takes_wheels(machine: Machine) -> bool:
+    """Whether there are wheels of any onnxruntime for this kind of Python and of C library."""
+    return machine.python.implementation == "cpython" and machine.python.bits == 64 and machine.musl is None
 
 
 def best_tag(wheel: Wheel, machine: Machine) -> Tag | None:

@@ -9,6 +9,7 @@ from typing import Any
 from packaging.version import Version
 
 from onnxsd.doctor.actions import DEFAULT_INDEX, Index
+from onnxsd.doctor.fit import takes_wheels
 from onnxsd.doctor.remedy import Pip
 from onnxsd.machine import CpuArchitecture, Machine, OperatingSystem
 from onnxsd.matrix import Feed, Matrix, Runtime
@@ -41,7 +42,12 @@ class Instead:
 
 
 def instead(machine: Machine, matrix: Matrix) -> tuple[Instead, ...]:
-    """What serves this machine in place of onnxruntime-gpu, the fastest first, the CPU last."""
+    """What serves this machine in place of onnxruntime-gpu, the fastest first, the CPU last.
+
+    Nothing for a Python or a C library that no runtime has wheels for.
+    """
+    if not takes_wheels(machine):
+        return ()
     return (*_for_jetson(machine, matrix), *_for_other_gpus(machine, matrix), _for_the_cpu(machine, matrix))
 
 
@@ -101,7 +107,7 @@ def _for_the_cpu(machine: Machine, matrix: Matrix) -> Instead:
         version=row.newest if row else None,
         provider="CPUExecutionProvider",
         index=DEFAULT_INDEX,
-        because="runs on every 64-bit system that wheels are built for; images take minutes",
+        because="needs no GPU; images take minutes",
         remedy=Pip(uninstall=_owners(machine, but=matrix.cpu_package), install=("onnxsd[cpu]",)),
     )
 

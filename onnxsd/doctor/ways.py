@@ -69,7 +69,11 @@ def ways_out(
     machine: Machine, matrix: Matrix, goal: Goal, *, newer_than: Version | None = None
 ) -> tuple[Way, ...]:
     """Each change of one thing that gives a newer release, then the container, then it with a new driver."""
-    tries = (_newer_systems(machine, matrix), _newer_pythons(matrix), _newer_drivers(machine, matrix))
+    tries = (
+        _newer_systems(machine, matrix),
+        _other_pythons(machine, matrix),
+        _newer_drivers(machine, matrix),
+    )
     ways = [_best(one, machine, matrix, goal) for one in tries]
     inside = container_for(machine, matrix, goal)
     if inside is not None:
@@ -124,7 +128,10 @@ def _newer_systems(machine: Machine, matrix: Matrix) -> Iterator[tuple[str, tupl
             yield f"a system with glibc {row.glibc} or newer ({names})", settings
 
 
-def _newer_pythons(matrix: Matrix) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _other_pythons(machine: Machine, matrix: Matrix) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if machine.python.free_threaded:
+        here = f"{machine.python.version.major}.{machine.python.version.minor}"
+        yield f"a Python {here} that is not free-threaded", (f"python={here}", "free_threaded=false")
     minors = {
         int(abi.rstrip("mt").removeprefix("cp3"))
         for release in matrix.releases

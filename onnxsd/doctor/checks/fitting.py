@@ -8,6 +8,7 @@ from onnxsd.doctor.case import Case, check, floors_text
 from onnxsd.doctor.finding import ByHand, Finding, Severity
 from onnxsd.doctor.fit import Kind
 from onnxsd.doctor.recommend import in_the_way_of_all, serving, too_old_for
+from onnxsd.doctor.ways import ways_out
 
 
 @check("no-wheel-serves", needs=("platform_tags",))
@@ -16,7 +17,8 @@ def no_wheel_serves(case: Case) -> Iterator[Finding]:
 
     What fits is computed from each wheel's tags and Python ABIs, the CUDA major that it was built for
     against the driver, and the GPUs that its code covers. The recommendation lists, for every newer
-    release, why it does not fit.
+    release, why it does not fit. What would help is found by judging the machine as it would be with another
+    system, Python or driver, or in each of the known container images.
 
     Sources: rows `releases`, `drivers` and `floors` of compat_matrix.yaml.
     """
@@ -28,13 +30,15 @@ def no_wheel_serves(case: Case) -> Iterator[Finding]:
     # The floors are releases themselves, so there are some; the nearest says what to do.
     rows = serving(case.machine, case.matrix, case.goal)
     nearest = min(rows, key=lambda row: len(row.obstacles))
+    ways = best.ways if best else ways_out(case.machine, case.matrix, case.goal)
+    helps = tuple(f"{way.change} gives {way.version}" for way in ways if way.suffices)
     cpu = ("or use the CPU: onnxsd[cpu]",) if case.takes_wheels else ()
     yield Finding(
         severity=case.stops_generate,
         summary=f"no onnxruntime-gpu that can {case.goal.value} fits this machine: {fits}, "
         f"it needs {wanted} or newer",
         because=f"{nearest.version}: " + "; ".join(one.reason for one in nearest.obstacles),
-        remedies=(ByHand(steps=(*(one.would_need for one in nearest.obstacles), *cpu)),),
+        remedies=(ByHand(steps=(*(helps or (one.would_need for one in nearest.obstacles)), *cpu)),),
     )
 
 
