@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from onnxsd import matrix
 from onnxsd.errors import BadInputError
-from onnxsd.matrix import Goal, Matrix
+from onnxsd.matrix import Goal, Matrix, Release, Wheel
 from onnxsd.matrix.faults import faults_of, tables_of
 from onnxsd.matrix.file import parse
 from onnxsd.records import Dotted, decode, encode
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "compat_matrix.yaml").read_text(encoding="utf-8")
 MATRIX = matrix.load()
 TABLES = tables_of(MATRIX)
+GLIBC_TAG = re.compile(r"manylinux_(\d+)_(\d+)_")
 FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -253,3 +256,58 @@ def test_a_feed_holds_what_its_row_says() -> None:
     assert not any(feed.holds(Version("1.27.0"), "linux_x86_64") for feed in feeds)
     nightly = next(row for row in MATRIX.feeds if row.nightly)
     assert not nightly.holds(Version("1.25.0"), "linux_x86_64")
+
+
+def wheels() -> list[tuple[Release, Wheel]]:
+    """Every wheel group with its release."""
+    return [(release, wheel) for release in MATRIX.releases for wheel in release.wheels]
+
+
+def test_every_wheel_group_was_read() -> None:
+    for _, wheel in wheels():
+        assert wheel.evidence == "read"
+        assert wheel.sass
+        assert wheel.needed
+        assert None not in (wheel.file, wheel.size_bytes, wheel.module_needed, wheel.tensorrt_needed)
+        is_linux = wheel.platform.startswith("linux")
+        assert {wheel.glibc is None, wheel.glibcxx is None, wheel.executable_stack is None} == {not is_linux}
+
+
+def test_what_a_wheel_loads_is_of_the_releases_cuda() -> None:
+    for release, wheel in wheels():
+        libraries = " ".join(wheel.needed or ())
+        assert {int(number) for number in re.findall(r"cublas(?:\.so\.|64_)(\d+)", libraries)} == {
+            release.cuda_major
+        }
+        assert {int(number) for number in re.findall(r"cudnn(?:\.so\.|64_)(\d+)", libraries)} <= {
+            release.cudnn_major
+        }
+        assert release.cuda is None or release.cuda.parts[0] == release.cuda_major
+        assert ("cudnn" in libraries) is release.cudnn_required
+
+
+def test_a_wheel_asks_for_no_newer_glibc_than_its_tags_promise() -> None:
+    for release, wheel in wheels():
+        promised = [
+            Dotted.parse(f"{match[1]}.{match[2]}") for match in map(GLIBC_TAG.match, wheel.tags) if match
+        ]
+        assert wheel.glibc is None or wheel.glibc <= min(promised), release.version
+
+
+def test_each_library_that_a_wheel_needs_has_a_package() -> None:
+    """But for the driver's own, and what Windows' installer of Visual C++ brings."""
+    for release, wheel in wheels():
+        for library in wheel.needed or ():
+            if library == "libcuda.so.1" or library.startswith(("MSVCP140", "VCRUNTIME140")):
+                continue
+            package = MATRIX.package_of(library, release.cuda_major)
+            assert package is not None, (release.version, library)
+
+
+def test_extras_bring_the_packages_of_the_releases_cuda() -> None:
+    for release in MATRIX.releases:
+        pins = {pin.name: pin.requires for pin in release.pins or ()}
+        assert set(release.extras) <= set(pins)
+        brought = {Requirement(text).name for name in release.extras for text in pins[name]}
+        known = {row.package for row in MATRIX.library_packages if row.cuda_major == release.cuda_major}
+        assert brought <= known or release.extras_fault, release.version
