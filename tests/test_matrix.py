@@ -18,7 +18,7 @@ from packaging.version import Version
 
 from onnxsd import matrix
 from onnxsd.errors import BadInputError
-from onnxsd.matrix import Goal, Matrix, Release, Wheel
+from onnxsd.matrix import Goal, Matrix, Release, Wheel, lines
 from onnxsd.matrix.faults import faults_of, tables_of
 from onnxsd.matrix.file import parse
 from onnxsd.records import Dotted, decode, encode
@@ -59,8 +59,31 @@ def test_the_file_is_dumped_as_it_was_read() -> None:
     assert matrix.dump(parse(TEXT, source="the file")) == TEXT
 
 
-def test_both_of_pyyamls_parsers_read_the_same() -> None:
-    assert yaml.load(TEXT, Loader=yaml.SafeLoader) == yaml.load(TEXT, Loader=FAST)
+def test_the_files_reader_reads_what_pyyaml_reads() -> None:
+    assert lines.read(TEXT) == (yaml.safe_load(TEXT), [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\nb: [0, 12, true, null, ~, 0x10, 010, -3, 1.5, 2026-01-02, plain text]\n",
+        "- 'single ''quotes'''\n- |\n  block\n  lines\n- []\n- {}\n- {a: {b: []}}\n",
+        r'- "double \" \u00e9 \\"',
+        "# nothing but a comment\n",
+        "--- 12\n",
+        "",
+    ],
+)
+def test_values_are_those_of_yaml(text: str) -> None:
+    assert lines.read(text) == (yaml.safe_load(text), [])
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &x 1\nb: *x\n", "a: !!str 1\n", "--- 1\n--- 2\n", "? [a]\n: 1\n", "a: [", "\ta: 1"]
+)
+def test_what_the_file_does_without_is_refused(text: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        lines.read(text)
 
 
 @pytest.mark.parametrize("name", TABLES)
