@@ -208,3 +208,11 @@ def test_doctor_looks_at_another_interpreter() -> None:
 
     assert plain["machine"]["python"]["executable"] == sys.executable
     assert run("doctor", "--python", "no-such-python").exit_code == 2
+
+
+def test_doctor_knows_what_a_misspelt_check_meant() -> None:
+    result = run("doctor", "--explain", "no-gpuu")
+
+    assert result.exit_code == 2
+    assert "did you mean no-gpu?" in result.stderr
+    assert "--list-checks" in result.stderr

@@ -32,9 +32,18 @@ def diagnose(
 
 
 def check_called(check_id: str) -> Check:
-    """The check with this id."""
+    """The check with this id.
+
+    Raises:
+        UsageError: there is none; it names those that are spelt much like it.
+    """
     found = next((check for check in CHECKS if check.id == check_id), None)
     if found is None:
-        known = ", ".join(check.id for check in CHECKS)
-        raise UsageError(f"there is no check called {check_id}", hint=f"there are {known}")
+        from difflib import get_close_matches  # here: nearly nobody needs it
+
+        near = get_close_matches(check_id, [check.id for check in CHECKS])
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UsageError(
+            f"there is no check called {check_id}", hint=f"{meant}`onnxsd doctor --list-checks` lists them"
+        )
     return found
