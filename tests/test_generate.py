@@ -289,7 +289,7 @@ def test_the_last_export_is_taken_where_no_model_is_named(workshop: Workshop, he
     shutil.rmtree(out)
     gone = run("generate", "x", *SMALL)
     assert gone.exit_code == 2
-    assert f"the last export, {out}, has gone (export again, or name another with --model)" in gone.stderr
+    assert f"the last export, {out}, has gone (export again, or name another with --model; " in gone.stderr
 
 
 def test_the_environment_names_a_model(model: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
