@@ -17,7 +17,7 @@ _WORDS: dict[str, bool | None] = {"null": None, "true": True, "false": False}
 def read(text: str) -> tuple[Any, list[str]]:
     """The plain value of a text, and a fault for each key that stands twice in a mapping.
 
-    Built from the parser's events, in a third of the time that PyYAML's own constructors take; these also keep
+    Built from the parser's events, in a third of the time that PyYAML's constructors take; they also keep
     the last of two equal keys in silence.
 
     Raises:
