@@ -214,5 +214,5 @@ def test_doctor_knows_what_a_misspelt_check_meant() -> None:
     result = run("doctor", "--explain", "no-gpuu")
 
     assert result.exit_code == 2
-    assert "did you mean no-gpu?" in result.stderr
+    assert "did you mean no-gpu" in result.stderr
     assert "--list-checks" in result.stderr
