@@ -125,6 +125,9 @@ def test_doctor_looks_at_this_machine() -> None:
         ("--apply", "--set", "python=3.12"),
         ("--apply", "--dockerfile"),
         ("--wheel-list", "--shell", "bash"),
+        ("--symptom", "CUDA failure 35", "--check", "no-gpu"),
+        ("--list-checks", "--explain", "no-gpu"),
+        ("--explain", "no-gpu", *facts("old_glibc")),
         (*facts("old_glibc"), "--apply"),
         (*facts("old_glibc"), "--python", "python3"),
     ],
@@ -216,3 +219,12 @@ def test_doctor_knows_what_a_misspelt_check_meant() -> None:
     assert result.exit_code == 2
     assert "did you mean no-gpu" in result.stderr
     assert "--list-checks" in result.stderr
+
+
+def test_one_check_says_nothing_of_the_others() -> None:
+    silent = run("doctor", *facts("old_driver_550"), "--check", "no-gpu").stdout.splitlines()
+    fired = run("doctor", *facts("old_driver_550"), "--check", "driver-too-old").stdout.splitlines()
+
+    assert silent[-1] == "no-gpu: nothing that matters"
+    assert fired[-1] == "driver-too-old: 1 error"
+    assert not any("ready" in line for line in (*silent, *fired))

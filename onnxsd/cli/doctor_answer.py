@@ -91,7 +91,7 @@ def _print(asked: Asked, diagnosis: Diagnosis) -> None:
     from onnxsd.cli.doctor_text import print_diagnosis
 
     here = not (asked.facts or asked.settings or asked.python)
-    print_diagnosis(diagnosis, strict=asked.strict, here=here)
+    print_diagnosis(diagnosis, strict=asked.strict, here=here, only=asked.check_id)
 
 
 def _describe(asked: Asked) -> int:
@@ -141,6 +141,26 @@ def _refuse_contradictions(asked: Asked) -> None:
         )
     plans = (*asked.plan_as, *(("--apply",) if asked.apply else ()))
     if len(plans) > 1:
+        raise UsageError(f"{' and '.join(plans)} each answer in their own way", hint="give one of them")
+    _refuse_a_machine_for_what_needs_none(asked)
+
+
+def _refuse_a_machine_for_what_needs_none(asked: Asked) -> None:
+    """Options that would be passed over in silence."""
+    answers = {"--list-checks": asked.list_checks, "--explain": asked.explain, "--symptom": asked.symptom}
+    about_machines = {
+        "--facts": asked.facts,
+        "--save-facts": asked.save_facts,
+        "--set": asked.settings,
+        "--python": asked.python,
+        "--check": asked.check_id,
+        "--apply": asked.apply,
+        **dict.fromkeys(asked.plan_as, True),
+    }
+    given = [name for name, value in answers.items() if value or value == ""]
+    others = [name for name, value in about_machines.items() if value]
+    if given and len(given) + len(others) > 1:
         raise UsageError(
-            f"{' and '.join(plans)} each print the plan in their own way", hint="give one of them"
+            f"{given[0]} looks at no machine and answers alone, without {', '.join([*given[1:], *others])}",
+            hint="run the doctor once for each",
         )

@@ -22,8 +22,15 @@ _OUR_OWN = "fallback to CPU EP has been explicitly disabled"
 _LOG_PREFIX = re.compile(r"^(?:\d{4}-\d\d-\d\d \S+ )?\[[A-Z]:onnxruntime:[^\]]*\]\s*(?:/\S+:\d+ )?")
 
 
-def print_diagnosis(diagnosis: Diagnosis, *, strict: bool, here: bool = True) -> None:
-    """Print the machine (`here`: this one), what was found on it, what to run, and the verdict."""
+def print_diagnosis(
+    diagnosis: Diagnosis, *, strict: bool, here: bool = True, only: str | None = None
+) -> None:
+    """Print the machine, what was found on it, what to run, and the verdict.
+
+    Args:
+        here: whether the machine is this one, which `--apply` could change.
+        only: the one check that was made; then nothing is said of what was not looked at.
+    """
     paper = Paper()
     for name, value in facts_of(diagnosis.machine):
         paper.prose(f"{name.ljust(8)} {value}", hang=9)
@@ -31,12 +38,15 @@ def print_diagnosis(diagnosis: Diagnosis, *, strict: bool, here: bool = True) ->
     for reason, checks in _unmade(diagnosis.findings):
         paper.line()
         _print_unmade(paper, reason, checks)
-    if diagnosis.recommendation is not None:
+    if diagnosis.recommendation is not None and only is None:
         paper.line()
         _print_recommendation(paper, diagnosis.recommendation)
     _print_plan(paper, diagnosis, here=here)
     paper.line()
-    print_verdict(paper, diagnosis, strict=strict)
+    if only is None:
+        print_verdict(paper, diagnosis, strict=strict)
+    else:
+        paper.line(f"{only}: {', '.join(_counts(diagnosis.findings)) or 'nothing that matters'}", bold=True)
 
 
 def _print_findings(paper: Paper, findings: list[Finding]) -> None:
