@@ -158,7 +158,8 @@ def _print_plan(paper: Paper, diagnosis: Diagnosis, *, here: bool) -> None:
     if not lines:
         return
     paper.line()
-    paper.line(f"{_purpose(diagnosis)}{' (`onnxsd doctor --apply` runs this)' if here else ''}:", bold=True)
+    runs = here and not diagnosis.machine.python.externally_managed  # which `--apply` refuses
+    paper.line(f"{_purpose(diagnosis)}{' (`onnxsd doctor --apply` runs this)' if runs else ''}:", bold=True)
     for line in lines:
         if line.startswith("#"):
             paper.prose(line.lstrip("# "), indent=2, dim=True)
