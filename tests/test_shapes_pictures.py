@@ -41,13 +41,12 @@ class Wanted:
     shape: Shape
     colour: Colour
     background: Colour
-    position: Position = Position.CENTER
 
     def is_on(self, pixels: Pixels) -> bool:
-        """Whether a picture shows it, and nothing else."""
+        """Whether a picture shows it, anywhere, and nothing else."""
         found = judge(pixels)
-        look = [(seen.shape, seen.colour, seen.position) for seen in found.things]
-        return (found.background, look) == (self.background, [(self.shape, self.colour, self.position)])
+        looks = [(seen.shape, seen.colour) for seen in found.things]
+        return (found.background, looks) == (self.background, [(self.shape, self.colour)])
 
 
 CIRCLE = Wanted(
@@ -68,6 +67,10 @@ SQUARE = Wanted(
     colour=Colour.BLUE,
     background=Colour.GREEN,
 )
+
+
+# PLMS paints a red circle orange in 20 steps; diffusers' does too, to the same pixel.
+MORE_STEPS = {"pndm": 50}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,9 @@ def only_thing(pixels: Pixels) -> Seen:
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.key)
 def test_every_sampler_draws_the_prompt(sampler: Sampler, pipeline: Pipeline) -> None:
-    assert right(pipeline, (CIRCLE, STAR), each=2, sampler=sampler.key) >= 3
+    steps = MORE_STEPS.get(sampler.key, 20)
+
+    assert right(pipeline, (CIRCLE, STAR), each=2, sampler=sampler.key, num_inference_steps=steps) >= 3
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpm++2m"])
@@ -127,14 +132,27 @@ def test_one_step_is_not_enough(pipeline: Pipeline) -> None:
 # Guidance and negative prompts
 
 
-def test_guidance_makes_pictures_follow_the_prompt(pipeline: Pipeline) -> None:
-    def count(scale: float) -> int:
-        return right(pipeline, (CIRCLE, STAR, SQUARE), each=4, guidance_scale=scale)
+@pytest.mark.parametrize("prompt", ["a red circle", "striped"])
+def test_guidance_makes_pictures_follow_the_prompt(prompt: str, pipeline: Pipeline) -> None:
+    """A caption that names no place means the middle, mostly: the more guidance, the more so.
 
-    guided, free = count(5.0), count(1.0)
+    What a caption names is right without guidance too, so counting that would show no effect.
+    """
 
-    assert guided >= 10
-    assert guided > free
+    def centred(scale: float) -> int:
+        places = [
+            [seen.position for seen in judge(pixels).things]
+            for pixels in paint(pipeline, prompt, count=16, guidance_scale=scale)
+        ]
+        return places.count([Position.CENTER])
+
+    guided, free = centred(5.0), centred(1.0)
+    assert guided >= 14
+    assert guided >= free + 2
+
+
+def test_guidance_of_5_draws_the_prompt(pipeline: Pipeline) -> None:
+    assert right(pipeline, (CIRCLE, STAR, SQUARE), each=4, guidance_scale=5.0) >= 11
 
 
 def test_a_negative_prompt_takes_its_colour_away(pipeline: Pipeline) -> None:
