@@ -3,6 +3,7 @@
     python scripts/train_shapes.py OUT                      both stages, then the pipeline in OUT/shapes
     python scripts/train_shapes.py OUT --stage vae          one stage; a stage that was stopped goes on
     python scripts/train_shapes.py OUT --topology sd15      the denoiser of Stable Diffusion 1.5's kind
+    python scripts/train_shapes.py OUT --stage lora         the colour pink, for the model in OUT/shapes
     python scripts/train_shapes.py OUT --smoke              a few small steps, on a CPU, to see that it runs
 
 Each stage saves what it learnt in OUT, every minute and at its end, and goes on from there.
@@ -26,14 +27,17 @@ from diffusers import AutoencoderKL
 from shapes.assemble import write_pipeline
 from shapes.dataset import BUCKETS, Bucket, Pool, make_pools, shared_out
 from shapes.denoiser_stage import train_denoiser
+from shapes.lora_stage import train_lora
 from shapes.stage import Plan
 from shapes.topology import Topology, parameters
 from shapes.vae_stage import reconstruction_psnr, train_vae
-from shapes.vocabulary import vocab_size
 
 # Found on an H200: docs/performance.md has the figures.
 VAE_PLAN = Plan(steps=9_500, batch=64, peak_rate=2e-3, average=0.999, seed=1)
 DENOISER_PLAN = Plan(steps=12_500, batch=512, peak_rate=1.5e-3, average=0.9995, seed=2)
+# Small enough for a CPU: 20 minutes on two cores.
+LORA_PLAN = Plan(steps=500, batch=24, peak_rate=4e-3, average=0.98, seed=3)
+LORA_PICTURES = 1_500
 VAE_BUCKETS = (replace(BUCKETS[0], share=0.8), replace(BUCKETS[3], share=0.1), replace(BUCKETS[9], share=0.1))
 VAE_PICTURES = 200_000
 DENOISER_PICTURES = 400_000
@@ -49,10 +53,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and not asked.smoke else "cpu")
     if asked.stage == "all":
         _each_stage_alone()
-    elif asked.stage == "vae":
-        _vae(asked, out, device)
     else:
-        _denoiser(asked, out, device)
+        STAGES[asked.stage](asked, out, device)
 
 
 def _each_stage_alone() -> None:
@@ -85,13 +87,25 @@ def _denoiser(asked: argparse.Namespace, out: Path, device: torch.device) -> Non
     print(f"denoiser: pools in {time.perf_counter() - started:.0f} s", flush=True)
     vae = AutoencoderKL.from_pretrained(out / "vae").to(device).requires_grad_(False)
     state = out / f"{NAMES[topology]}.state"
-    unet, encoders = train_denoiser(topology, vae, pools, plan, vocabulary=vocab_size(), state=state)
+    unet, encoders = train_denoiser(topology, vae, pools, plan, state)
     folder = out / NAMES[topology]
     shutil.rmtree(folder, ignore_errors=True)
     write_pipeline(topology, vae, unet, encoders, folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder.name}: {parameters(vae, unet, encoders):,} parameters, {size / 1e6:.2f} MB")
     print(f"denoiser: {time.perf_counter() - started:.0f} s")
+
+
+def _lora(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
+    started = time.perf_counter()
+    model = asked.base or out / NAMES[Topology.SDXL]
+    pictures = SMOKE_POOLS[0][1] if asked.smoke else LORA_PICTURES
+    for path in train_lora(model, _plan(LORA_PLAN, asked), pictures, device, out):
+        print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
+    print(f"lora: {time.perf_counter() - started:.0f} s")
+
+
+STAGES = {"vae": _vae, "denoiser": _denoiser, "lora": _lora}
 
 
 def _pools(wanted: Sequence[tuple[Bucket, int]], seed: int, device: torch.device) -> tuple[Pool, ...]:
@@ -110,7 +124,8 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder for the states and the model")
-    parser.add_argument("--stage", choices=["vae", "denoiser", "all"], default="all")
+    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all", help="all: vae, denoiser")
+    parser.add_argument("--base", type=Path, help="model that the LoRA changes (default: OUT/shapes)")
     parser.add_argument("--topology", type=Topology, choices=list(Topology), default=Topology.SDXL)
     parser.add_argument("--smoke", action="store_true", help="a few small steps on a CPU")
     parser.add_argument("--steps", type=int, help="steps of each stage")

@@ -14,7 +14,7 @@ from shapes.graphed import Weights
 from shapes.stage import Plan, learn
 from shapes.topology import Topology, make_encoders, make_scheduler, make_unet
 from shapes.vae_stage import latents_of
-from shapes.vocabulary import token_ids
+from shapes.vocabulary import token_ids, vocab_size
 
 # Of the pictures: what guidance steers away from. SDXL takes zeros where no negative prompt is given, and the
 # empty text where it is empty; Stable Diffusion 1.5 always takes the empty text.
@@ -26,40 +26,65 @@ Prompt = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 
 
 def train_denoiser(
-    topology: Topology, vae: AutoencoderKL, pools: Sequence[Pool], plan: Plan, *, vocabulary: int, state: Path
+    topology: Topology, vae: AutoencoderKL, pools: Sequence[Pool], plan: Plan, state: Path
 ) -> tuple[UNet2DConditionModel, torch.nn.ModuleDict]:
     """The trained denoiser and text encoders, float32."""
     torch.manual_seed(plan.seed)
     device = pools[0].scenes.device
     unet = make_unet(topology).to(device)
-    encoders = make_encoders(topology, vocabulary=vocabulary).to(device)
+    encoders = make_encoders(topology, vocabulary=vocab_size()).to(device)
     weights = Weights([unet, encoders], peak_rate=plan.peak_rate, average=plan.average)
-    prompt = prompt_encoder(topology, encoders, end=vocabulary - 1)
-    latents = {id(pool): latents_of(vae, pool) for pool in pools}
-    empty = torch.from_numpy(token_ids([""])).to(device, torch.int16)
-    noisy = Noising(topology, device)
-    scale = vae.config.scaling_factor
-    dtype = next(unet.parameters()).dtype
-
-    def loss(pool: Pool) -> torch.Tensor:
-        count = plan.batch_of(pool)
-        rows = torch.randint(len(pool), (count,), device=device)
-        clean = latents[id(pool)][rows].float() * scale
-        times, noise, seen = noisy.draw(clean)
-        emptied = torch.rand(count, device=device) < EMPTIED[topology]
-        states, pooled = prompt(torch.where(emptied[:, None], empty, pool.tokens[rows]).long())
-        kept = (torch.rand(count, device=device) >= ZEROED[topology]).to(dtype)
-        states = states * kept[:, None, None]
-        extra = None
-        if pooled is not None:
-            extra = {"text_embeds": pooled * kept[:, None], "time_ids": pool.time_ids[rows]}
-        predicted = unet(seen.to(dtype), times, states, added_cond_kwargs=extra).sample.float()
-        error = (predicted - noise).square().mean(dim=(1, 2, 3))
-        return (error * noisy.weight[times]).mean()
-
-    learn(weights, pools, plan, loss, state)
+    objective = Objective(topology, vae, unet, encoders, pools, plan)
+    learn(weights, pools, plan, objective.loss, state)
     weights.use_averages()
     return unet, encoders
+
+
+class Objective:
+    """What the denoiser is to get right: the noise in noisy latents, told the caption and the sizes."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        encoders: torch.nn.ModuleDict,
+        pools: Sequence[Pool],
+        plan: Plan,
+    ) -> None:
+        self._device = pools[0].scenes.device
+        self._topology, self._unet, self._plan = topology, unet, plan
+        self._latents = {id(pool): latents_of(vae, pool) for pool in pools}
+        self._scale = vae.config.scaling_factor
+        self._prompt = prompt_encoder(topology, encoders)
+        self._empty = torch.from_numpy(token_ids([""])).to(self._device, torch.int16)
+        self._noising = Noising(topology, self._device)
+
+    def loss(self, pool: Pool) -> torch.Tensor:
+        """The weighted squared error of one batch."""
+        count = self._plan.batch_of(pool)
+        rows = torch.randint(len(pool), (count,), device=self._device)
+        clean = self._latents[id(pool)][rows].float() * self._scale
+        times, noise, noisy = self._noising.draw(clean)
+        states, extra = self._conditions(pool, rows)
+        predicted = self._unet(noisy.to(states.dtype), times, states, added_cond_kwargs=extra).sample.float()
+        error = (predicted - noise).square().mean(dim=(1, 2, 3))
+        return (error * self._noising.weight[times]).mean()
+
+    def _conditions(
+        self, pool: Pool, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
+        """Hidden states, and SDXL's pooled embedding and time ids; some captions are left out."""
+        emptied = self._chance(len(rows), EMPTIED[self._topology])
+        states, pooled = self._prompt(torch.where(emptied[:, None], self._empty, pool.tokens[rows]).long())
+        kept = (~self._chance(len(rows), ZEROED[self._topology])).to(states.dtype)
+        states = states * kept[:, None, None]
+        if pooled is None:
+            return states, None
+        return states, {"text_embeds": pooled * kept[:, None], "time_ids": pool.time_ids[rows]}
+
+    def _chance(self, count: int, share: float) -> torch.Tensor:
+        return torch.rand(count, device=self._device) < share
 
 
 class Noising:
@@ -81,8 +106,9 @@ class Noising:
         return times, noise, clean * self._signal[times].view(shape) + noise * self._noise[times].view(shape)
 
 
-def prompt_encoder(topology: Topology, encoders: torch.nn.ModuleDict, *, end: int) -> Prompt:
+def prompt_encoder(topology: Topology, encoders: torch.nn.ModuleDict) -> Prompt:
     """What the pipelines make of tokens: hidden states (B, 77, width), and SDXL's pooled embedding."""
+    end = encoders["text_encoder"].config.eos_token_id
 
     def one(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return encoders["text_encoder"](tokens).last_hidden_state, None
