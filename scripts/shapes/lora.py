@@ -16,7 +16,7 @@ ADAPTED = re.compile(r"\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$")
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 
 
-class LowRank(torch.nn.Module):
+class LowRank(torch.nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Adds `up @ down` to a layer's weight; nothing at first, as `up` starts at zero (Hu et al. 2021)."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
