@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,12 @@ from shapes.score import Scores, evaluate
 
 from onnxsd import Pipeline, builtin
 from onnxsd.artifact import manifest
+from onnxsd.cli.progress import export_progress
 from onnxsd.errors import BadInputError, OnnxsdError
+from onnxsd.export.export import export
+from onnxsd.export.source import resolve
+from onnxsd.ops import Target
+from onnxsd.tensors import DType
 
 STEPS = 20
 COMPARE_POINTS = 1.0
@@ -114,10 +118,10 @@ def _exported(model: str, precision: str, out: Path) -> Path:
     """The model as an export: itself, or a portable one that is made here."""
     if (Path(model) / manifest.NAME).is_file():
         return Path(model)
-    command = [sys.executable, "-m", "onnxsd", "export", model, str(out)]
-    command += ["--target", "portable", "--precision", precision]
-    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
-        raise BadInputError(f"{model} could not be exported", hint="the lines above say why")
+    # Not by the command line, which would remember a folder that soon goes as this user's last export.
+    wanted = {"fp16": DType.FLOAT16, "fp32": DType.FLOAT32}[precision]
+    with export_progress() as report:
+        export(resolve(model), out, target=Target.PORTABLE, precision=wanted, choice=None, report=report)
     return out
 
 

@@ -51,12 +51,12 @@ class Oracle:
         return one(Shape(words[1]), free[seed % len(free)], Colour(words[4]))
 
 
-def one(shape: Shape, colour: Colour, background: Colour) -> Scene:
-    thing = Thing(shape=shape, colour=colour, size=Size.LARGE, fill=Fill.PLAIN, position=Position.CENTER)
+def one(shape: Shape, colour: Colour, background: Colour, position: Position = Position.CENTER) -> Scene:
+    thing = Thing(shape=shape, colour=colour, size=Size.LARGE, fill=Fill.PLAIN, position=position)
     return Scene(background=background, things=(thing,), relation=None)
 
 
-EMPTY_HANDED = one(Shape.CIRCLE, Colour.RED, Colour.GREEN)
+EMPTY_HANDED = one(Shape.CIRCLE, Colour.RED, Colour.GREEN, Position.LEFT)
 
 
 def paint(asked: Sequence[Scene]) -> Pixels:
@@ -91,8 +91,8 @@ def test_a_painter_that_draws_what_is_asked_reaches_every_bar() -> None:
     assert by_name["two objects: both right"].value == 100
     assert by_name["negative colour: kept all the same"].value == 0
     assert by_name["negative colour: shape unchanged"].value == 100
-    assert by_name["guidance: gain"].value > 90
-    assert len(scores.pictures) == 30 + 12 + 30 + 2 * 12
+    assert by_name["guidance: gain"].value == 100
+    assert len(scores.pictures) == 30 + 12 + 30 + 12 + 2 * 12
 
 
 @pytest.mark.reference
@@ -260,7 +260,7 @@ def test_the_script_scores_an_export(
     assert {"one object: colour", "two objects: both right", "VAE reconstruction: mean PSNR"} <= set(names)
     lines = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
     assert {path.stem for path in out.glob("*.png")} == {line.split("\t")[0] for line in lines}
-    assert len(lines) == 5
+    assert len(lines) == 6
 
 
 def test_the_scripts_exit_code_says_whether_two_runs_agree(
