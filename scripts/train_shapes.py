@@ -7,7 +7,7 @@
     python scripts/train_shapes.py OUT --smoke              a few small steps, on a CPU, to see that it runs
 
 Each stage saves what it learnt in OUT, every minute and at its end, and goes on from there.
-Needs onnxsd[reference,train].
+Needs onnxsd[run,reference]; a GPU is used where torch sees one.
 """
 
 from __future__ import annotations
