@@ -52,6 +52,7 @@ ROWS = (
             "old_driver_550",
             "old_glibc",
             "pascal_with_new_cudnn",
+            "recorded_h200x2_gpu_hidden",
             "toolkit12_with_cuda13_build",
             "uvm_node_missing",
             "windows_zlib_missing",
@@ -60,7 +61,7 @@ ROWS = (
     ),
     Row(
         check="cuda-not-in-build",
-        machines=("both_runtime_wheels",),
+        machines=("both_runtime_wheels", "recorded_h200x2_overwritten", "recorded_h200x2_shadowed"),
         near_miss=_HEALTHY_PROBES,
     ),
     Row(
@@ -143,7 +144,7 @@ ROWS = (
     ),
     Row(
         check="gpu-hidden",
-        machines=("gpu_hidden",),
+        machines=("gpu_hidden", "recorded_h200x2_gpu_hidden"),
         near_miss=with_variable("CUDA_VISIBLE_DEVICES", "0"),
     ),
     Row(
@@ -278,6 +279,10 @@ ROWS = (
         check="libraries-in-two-places",
         machines=(
             "cudnn_in_two_places",
+            "recorded_h200x2_gpu_hidden",
+            "recorded_h200x2_healthy",
+            "recorded_h200x2_overwritten",
+            "recorded_h200x2_shadowed",
             "session_took_cudnn_of_the_system",
         ),
         near_miss=_HEALTHY_LIBRARIES,

@@ -20,7 +20,7 @@ from onnxsd.records import Dotted
 ROWS = (
     Row(
         check="ort-two-wheels",
-        machines=("both_runtime_wheels", "recorded_h200_two_wheels"),
+        machines=("both_runtime_wheels", "recorded_h200_two_wheels", "recorded_h200x2_overwritten"),
         near_miss=without("onnxruntime"),
     ),
     Row(
@@ -100,7 +100,7 @@ ROWS = (
     ),
     Row(
         check="ort-shadowed",
-        machines=("shadowed_by_a_file", "shadowed_by_pythonpath"),
+        machines=("shadowed_by_a_file", "shadowed_by_pythonpath", "recorded_h200x2_shadowed"),
         near_miss=as_on("healthy_cuda13", "modules"),
     ),
     Row(
@@ -110,7 +110,7 @@ ROWS = (
     ),
     Row(
         check="nvidia-files-damaged",
-        machines=("files_missing",),
+        machines=("files_missing", "recorded_h200x2_cudnn_hidden"),
         near_miss=undamaged("nvidia-cudnn-cu13"),
     ),
     Row(

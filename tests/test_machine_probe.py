@@ -51,6 +51,22 @@ def test_a_child_that_leaves_a_process_behind_is_not_waited_for() -> None:
     assert ended.fault == ""
 
 
+def test_the_machines_name_is_left_out_of_what_was_said() -> None:
+    said = "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1 ; hostname=alices-laptop ; line=355"
+    writes = (
+        "import json, sys\n"
+        f"print({said!r}, file=sys.stderr, flush=True)\n"
+        "answer = dict(graph='plain', outcome='refused', runtime_version='1.31.1', available_providers=[],"
+        f" session_providers=[], outputs=[], message={said!r}, log_end=None, loaded=[])\n"
+        "print(json.dumps({'answer': answer}))"
+    )
+    (result,) = read_answers(Provider.CUDA, run_text(writes))
+
+    for text in (result.message, result.native_log):
+        assert "CUDA failure 100" in text
+        assert "alices-laptop" not in text
+
+
 def test_what_was_answered_before_a_crash_is_kept_with_its_part_of_the_log() -> None:
     answer = {
         "graph": "plain",

@@ -96,14 +96,14 @@ def test_a_python_of_the_system_gets_an_environment_first() -> None:
     plan = plan_of(judge(load("system_python")))
 
     assert commands(plan) == [
-        "python -m venv .venv",
+        "python3 -m venv .venv",
         ".venv/bin/python -m pip install 'onnxsd[run]' 'onnxruntime-gpu[cuda,cudnn]==1.31.1'",
     ]
     assert commands(replace(plan, windows=True), Shell.POWERSHELL)[1].startswith(
         ".venv\\Scripts\\python.exe -m pip install 'onnxsd[run]'"
     )
     assert commands(plan, installer=Installer.UV) == [
-        "uv venv --python python .venv",
+        "uv venv --python python3 .venv",
         "uv pip install --python .venv/bin/python 'onnxsd[run]' 'onnxruntime-gpu[cuda,cudnn]==1.31.1'",
     ]
 

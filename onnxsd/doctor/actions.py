@@ -22,6 +22,7 @@ class Index:
 
 
 DEFAULT_INDEX = Index()
+_BARE = "python"  # what an environment that is active calls its interpreter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Target:
     """The environment that is changed: its interpreter, and the installer that changes it."""
 
     installer: Installer = Installer.PIP
-    python: str = "python"
+    python: str = _BARE
     windows: bool = False
 
     def inside(self, folder: str) -> Target:
@@ -54,10 +55,12 @@ class NewVenv:
     why: str
 
     def argv(self, target: Target) -> tuple[str, ...]:
-        """The command."""
+        """The command; a system that owns its Python mostly calls it python3 alone."""
+        bare = target.python == _BARE and not target.windows
+        python = "python3" if bare else target.python
         if target.installer is Installer.UV:
-            return ("uv", "venv", "--python", target.python, self.folder)
-        return (target.python, "-m", "venv", self.folder)
+            return ("uv", "venv", "--python", python, self.folder)
+        return (python, "-m", "venv", self.folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

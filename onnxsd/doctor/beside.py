@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from packaging.version import Version
 
+from onnxsd.doctor.folders import removable
 from onnxsd.machine import Machine
 from onnxsd.matrix import Matrix, Release, TorchBuild
 from onnxsd.records import Dotted
@@ -48,7 +49,7 @@ def to_remove(release: Release, machine: Machine, matrix: Matrix) -> tuple[str, 
 
     All of a group go: after one of them is uninstalled the files that they share are gone for the others.
     """
-    owners = tuple(one.name for one in machine.owners_of("onnxruntime"))
+    owners = removable(machine)
     gone = list(owners) if set(owners) - {matrix.package} else []
     for clash in matrix.clashes:
         wanted = {row.package for row in matrix.library_packages if row.cuda_major == release.cuda_major}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from onnxsd.doctor.finding import Finding, Pip, Severity
 from onnxsd.doctor.fit import takes_wheels
+from onnxsd.doctor.folders import removable
 from onnxsd.doctor.recommend import Recommendation
 from onnxsd.machine import Distribution, Machine
 from onnxsd.matrix import Goal, Matrix, Release
@@ -53,7 +54,7 @@ class Case:
     def reinstall(self, *, beside: bool = False) -> Pip:
         """The remedy that leaves one runtime, the right one; `beside` keeps what is there."""
         best = self.recommendation
-        owners = () if beside else tuple(one.name for one in self.runtimes)
+        owners = () if beside else removable(self.machine)
         if best is None or not best.suffices:
             return Pip(uninstall=owners, install=("onnxsd[cpu]",))
         gone = dict.fromkeys((*owners, *(() if beside else best.remedy.uninstall)))

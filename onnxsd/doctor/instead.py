@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from onnxsd.doctor.actions import DEFAULT_INDEX, Index
 from onnxsd.doctor.fit import takes_wheels
+from onnxsd.doctor.folders import removable
 from onnxsd.doctor.remedy import Pip
 from onnxsd.machine import CpuArchitecture, Machine, OperatingSystem
 from onnxsd.matrix import Feed, Matrix, Runtime
@@ -114,5 +115,5 @@ def _for_the_cpu(machine: Machine, matrix: Matrix) -> Instead:
 
 def _owners(machine: Machine, *, but: str | None = None) -> tuple[str, ...]:
     """The packages that own the name `onnxruntime`: all of them, if any other than `but` does."""
-    names = tuple(one.name for one in machine.owners_of("onnxruntime"))
+    names = removable(machine)
     return names if set(names) - {but} else ()

@@ -76,6 +76,14 @@ def meaning_of_end(text: str) -> str | None:
     return f"{found.group(0)}: {meaning}" if found and meaning else None
 
 
+def telling_line(text: str) -> str | None:
+    """The words that name the reason, out of a log of C++ signatures; None where none do."""
+    library, failure = missing_library(text), cuda_failure(text)
+    if library is not None:
+        return next(line for line in text.splitlines() if missing_library(line) == library)
+    return f"CUDA error {failure.number}: {failure.words}" if failure else None
+
+
 def reason_in(text: str) -> str | None:
     """Why a session failed, in one sentence; None where the text says nothing that is known."""
     library, failure = missing_library(text), cuda_failure(text)

@@ -14,6 +14,7 @@ from onnxsd.machine import processes
 # The first CUDA session on a cold disk loads gigabytes of libraries; what takes longer than this hangs.
 TIMEOUT_S = 60.0
 _LOG_LIMIT = 4000  # characters
+_HOST = re.compile(r"\bhostname=[^\s;]+")  # onnxruntime puts it into each error of CUDA
 _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -27,9 +28,14 @@ class Ended:
     log: bytes  # all that it and its libraries wrote
 
     def log_text(self, start: int = 0, end: int | None = None) -> str:
-        """A part of the log, without colours; of a long one its end."""
+        """A part of the log, without colours and this machine's name; of a long one its end."""
         text = self.log[start:end].decode("utf-8", errors="replace")
-        return _TERMINAL_COLOUR.sub("", text).strip()[-_LOG_LIMIT:]
+        return without_host(_TERMINAL_COLOUR.sub("", text).strip())[-_LOG_LIMIT:]
+
+
+def without_host(text: str) -> str:
+    """A text of onnxruntime without the machine's name: saved facts go into bug reports."""
+    return _HOST.sub("hostname=…", text)
 
 
 def source(name: str) -> str:

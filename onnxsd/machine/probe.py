@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from onnxsd.machine.child import TIMEOUT_S, Ended, run_text, source
+from onnxsd.machine.child import TIMEOUT_S, Ended, run_text, source, without_host
 from onnxsd.machine.facts import Outcome, ProbeGraph, Provider, SessionProbe
 from onnxsd.machine.reader import readable
 
@@ -49,7 +49,7 @@ def _answered(provider: Provider, answer: dict[str, Any], log: str) -> SessionPr
         available_providers=tuple(answer["available_providers"]),
         session_providers=tuple(answer["session_providers"]),
         outputs=tuple(answer["outputs"]),
-        message=readable(answer["message"]),
+        message=without_host(readable(answer["message"])),
         native_log=log,
         graph=ProbeGraph(answer["graph"]),
         loaded=tuple(readable(path) for path in answer["loaded"]),

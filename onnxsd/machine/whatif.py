@@ -91,6 +91,7 @@ def _clean_environment(machine: Machine) -> Machine:
         modules=(),
         damaged=(),
         libraries=(),
+        driver_library=machine.driver_library or machine.kernel_driver,  # a system brings its driver's own
         variables=(),
     )
 

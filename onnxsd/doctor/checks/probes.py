@@ -9,14 +9,17 @@ import math
 from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check
+from onnxsd.doctor.checks.visible import hides_all
 from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
-from onnxsd.doctor.native_log import cuda_failure, missing_library, reason_in
+from onnxsd.doctor.folders import by_folder, imported_instead, of_conda_beside_pip
+from onnxsd.doctor.native_log import cuda_failure, missing_library, reason_in, telling_line
 from onnxsd.doctor.symptoms import Says, Symptom, matches
 from onnxsd.machine import Outcome, ProbeGraph, Provider, SessionProbe
 
 # TF32, CUDA's default for float32, keeps 10 bits; the probe's results are probabilities of a few values.
 _TOLERANCE = 1e-2
 _LOG_LINES = 6
+_NO_DEVICE = 100  # cudaErrorNoDevice
 _SEEN_ELSEWHERE = (Outcome.RAN, Outcome.NOT_INSTALLED)  # `ort-missing` reports the second
 # `ort-does-not-run` reports what does not import, `cuda-hangs` what does not answer.
 _NOT_OF_CUDA = (*_SEEN_ELSEWHERE, Outcome.IMPORT_FAILED, Outcome.HUNG)
@@ -53,15 +56,18 @@ def cuda_does_not_run(case: Case) -> Iterator[Finding]:
 
     `get_available_providers()` lists what the build knows, not what loads: without a GPU library
     onnxruntime goes on with the CPU and says so only in its log. The probe forbids that fallback, so the
-    reason comes out; it is read from the native log, which names one library at a time.
+    reason comes out; it is read from the native log, which names one library at a time. Where
+    CUDA_VISIBLE_DEVICES hides every GPU, `gpu-hidden` is the error and this a remark.
 
     Sources: the probe itself; microsoft/onnxruntime#23372, #17801, #25145.
     """
     probe = _cuda_probe(case)
     if probe is None or probe.outcome in _NOT_OF_CUDA or not _knows_cuda(probe):
         return
+    failure = cuda_failure(_text(probe))
+    hidden = failure is not None and failure.number == _NO_DEVICE and hides_all(case)
     yield Finding(
-        severity=case.stops_generate,
+        severity=Severity.INFO if hidden else case.stops_generate,  # `gpu-hidden` is the error
         summary=f"onnxruntime does not run on the GPU: {probe.outcome.value}",
         because=_reason(probe) or f"the session runs on {', '.join(probe.session_providers)} instead",
         evidence=_words(probe),
@@ -75,6 +81,7 @@ def cuda_not_in_build(case: Case) -> Iterator[Finding]:
 
     The files of another package were written over it, or lie before it on the path: pip's list and what
     Python imports are two things. `get_available_providers()` of the child process shows what was built in.
+    It is the proof, and a remark, where `ort-two-wheels`, `ort-shadowed` or `conda-pip-mix` name the cause.
 
     Sources: the probe itself; microsoft/onnxruntime#26996, #7748.
     """
@@ -82,12 +89,12 @@ def cuda_not_in_build(case: Case) -> Iterator[Finding]:
     if probe is None or case.gpu_runtime is None or not probe.available_providers or _knows_cuda(probe):
         return
     yield Finding(
-        severity=case.stops_generate,
+        severity=Severity.INFO if _two_copies(case) else case.stops_generate,
         summary=f"onnxruntime-gpu {case.gpu_runtime.version} is installed, but the onnxruntime that is "
         f"imported ({probe.runtime_version}) knows no CUDA",
         because=f"it knows {', '.join(probe.available_providers)}",
         evidence=tuple(one.path for one in case.machine.modules if one.name == "onnxruntime"),
-        remedies=(case.reinstall(),),
+        remedies=() if _only_by_hand(case) else (case.reinstall(),),
     )
 
 
@@ -174,6 +181,20 @@ def _cuda_probe(case: Case) -> SessionProbe | None:
     return None if cpu_build else case.machine.probe(Provider.CUDA)
 
 
+def _only_by_hand(case: Case) -> bool:
+    """Whether the copy that is imported is not pip's to replace: `ort-shadowed` and `conda-pip-mix` say what
+    to do."""
+    return imported_instead(case.machine) is not None or bool(of_conda_beside_pip(case.machine))
+
+
+def _two_copies(case: Case) -> bool:
+    """Whether a check of the packages has the cause, as an error."""
+    instead = imported_instead(case.machine)
+    if instead is not None:
+        return instead.owner != case.matrix.package
+    return any(len(owners) > 1 for owners in by_folder(case.runtimes).values())
+
+
 def _knows_cuda(probe: SessionProbe) -> bool:
     """Whether the build has the provider; one that said nothing is not held against it."""
     return not probe.available_providers or Provider.CUDA.value in probe.available_providers
@@ -188,6 +209,8 @@ def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float 
 
 def _packages_for(probe: SessionProbe, case: Case) -> tuple[Pip, ...]:
     """The packages to install, where they can help: not for a driver, a container or a hidden GPU."""
+    if _only_by_hand(case):
+        return ()
     library, failure = missing_library(_text(probe)), cuda_failure(_text(probe))
     if library is not None:
         return (case.reinstall(beside=True),) if case.matrix.package_of(library) else ()
@@ -211,7 +234,10 @@ def _text(probe: SessionProbe) -> str:
 
 
 def _words(probe: SessionProbe) -> tuple[str, ...]:
-    """What was raised, unless it is told as the reason, and the end of the native log."""
+    """The line that names the reason; else what was raised, unless it is that, and the log's end."""
+    line = telling_line(_text(probe))
+    if line is not None:
+        return (line,)
     raised = (probe.message,) if probe.message != _reason(probe) else ()
     return (*raised, *probe.native_log.splitlines()[-_LOG_LINES:])
 

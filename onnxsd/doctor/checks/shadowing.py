@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from onnxsd.doctor.case import Case, check, names_of
 from onnxsd.doctor.finding import ByHand, Finding, Severity
-from onnxsd.doctor.folders import by_folder, in_user_site, on_pythonpath
-from onnxsd.machine import DamagedFile, Machine, Module
+from onnxsd.doctor.folders import imported_instead, in_user_site, of_conda_beside_pip, on_pythonpath
+from onnxsd.doctor.proof import gravity
+from onnxsd.machine import DamagedFile, Machine, Module, Place, Provider
 
 _SHOWN = 5
 _MATTER = ("onnxruntime", "ort-", "torch", "numpy", "nvidia-", "protobuf", "onnx")
@@ -25,11 +27,14 @@ def runtime_shadowed(case: Case) -> Iterator[Finding]:
     Sources: docs.python.org, "The initialization of the sys.path module search path";
     microsoft/onnxruntime#7748.
     """
-    found = case.machine.module("onnxruntime")
-    folders = by_folder(case.runtimes)
-    if found is None or not case.runtimes or (found.owner is not None and len(folders) < 2):
+    found = imported_instead(case.machine)
+    if found is None:
         return
-    hidden = tuple(one for one in case.runtimes if one.name != found.owner)
+    hidden = tuple(
+        one
+        for one in case.runtimes
+        if one.name != found.owner or not found.path.startswith(one.location or "")
+    )
     gpu_wins = found.owner == case.matrix.package
     origin = found.owner or "no installed package"
     yield Finding(
@@ -72,17 +77,21 @@ def nvidia_files_damaged(case: Case) -> Iterator[Finding]:
 
     The packages of CUDA's libraries share folders (nvidia/cudnn for both CUDA majors, nvidia/cu13/lib for
     most of CUDA 13), so uninstalling one can take another's files along; pip still lists it as installed.
+    It is a warning where a session ran on the GPU all the same, with a copy of the system's.
 
     Sources: file lists of the nvidia-* wheels; RECORD of the installed packages against the disk.
     """
     for one in case.machine.distributions:
         files = tuple(file for file in case.machine.damaged if file.distribution == one.name)
         if files and one.name.startswith("nvidia-"):
+            others = _taken_instead(case, files)
             yield Finding(
-                severity=case.stops_generate,
+                severity=gravity(case),
                 summary=f"{one.name} {one.version} has lost files, or has another package's: {len(files)}",
-                because="pip calls it installed, but the loader will not find what it needs",
-                evidence=_shown(files),
+                because="pip calls it installed; the session ran with another copy, of another version"
+                if others
+                else "pip calls it installed, but the loader will not find what it needs",
+                evidence=(*(f"the session took {path}" for path in others), *_shown(files)),
                 remedies=(case.rewrite(one),),
             )
 
@@ -126,9 +135,9 @@ def conda_and_pip_runtimes(case: Case) -> Iterator[Finding]:
 
     Sources: conda's documentation, "Using pip in a conda environment"; conda-forge's onnxruntime-feedstock.
     """
-    of_conda = tuple(one for one in case.runtimes if one.installer == "conda")
-    others = tuple(one for one in case.runtimes if one.installer != "conda")
-    if not of_conda or not others:
+    of_conda = of_conda_beside_pip(case.machine)
+    others = tuple(one for one in case.runtimes if one not in of_conda)
+    if not of_conda:
         return
     yield Finding(
         severity=Severity.ERROR,
@@ -151,7 +160,16 @@ def _away_with(machine: Machine, found: Module) -> str:
     entry = on_pythonpath(machine, found.path)
     if entry is not None:
         return f"take {entry} out of PYTHONPATH"
+    if found.place is Place.USER_SITE:
+        return f"set PYTHONNOUSERSITE=1, or remove {found.path} from the user's own packages"
     return f"rename or move {found.path}, or run from another folder"
+
+
+def _taken_instead(case: Case, files: tuple[DamagedFile, ...]) -> tuple[str, ...]:
+    """The libraries that the session on the GPU found elsewhere, in place of those that are gone."""
+    probe = case.machine.probe(Provider.CUDA)
+    gone = tuple(PurePath(file.path).name for file in files)
+    return tuple(path for path in (probe.loaded if probe else ()) if PurePath(path).name.startswith(gone))
 
 
 def _shown(files: tuple[DamagedFile, ...]) -> tuple[str, ...]:

@@ -36,6 +36,14 @@ def visible(value: str, *, gpus: int) -> Visible:
     return Visible(taken=tuple(entries), stopped_at=None)
 
 
+def hides_all(case: Case) -> bool:
+    """Whether the variable leaves CUDA none of the GPUs that the driver shows."""
+    value, gpus = case.machine.variable(_VARIABLE), case.machine.gpus
+    if value is None or not gpus or _sliced(case):
+        return False
+    return not visible(value, gpus=len(gpus)).taken
+
+
 @check("gpu-hidden")
 def gpu_hidden(case: Case) -> Iterator[Finding]:
     """CUDA_VISIBLE_DEVICES hides every GPU.
@@ -45,14 +53,13 @@ def gpu_hidden(case: Case) -> Iterator[Finding]:
 
     Sources: CUDA C++ Programming Guide, environment variables; deepinsight/insightface#2524.
     """
-    value, gpus = case.machine.variable(_VARIABLE), case.machine.gpus
-    if value is None or not gpus or _sliced(case) or visible(value, gpus=len(gpus)).taken:
+    if not hides_all(case):
         return
     yield Finding(
         severity=case.stops_generate,
-        summary=f"{_VARIABLE}={value!r} hides every GPU from CUDA",
+        summary=f"{_VARIABLE}={case.machine.variable(_VARIABLE)!r} hides every GPU from CUDA",
         because="with this value CUDA reports that there is no device",
-        evidence=tuple(describe(gpu) for gpu in gpus),
+        evidence=tuple(describe(gpu) for gpu in case.machine.gpus),
         remedies=(_set_right(),),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxsd.doctor.actions import Action, Install, Installer, NewVenv, Remove, Step, Target, steps_of
 from onnxsd.doctor.finding import Diagnosis
+from onnxsd.doctor.folders import removable
 from onnxsd.doctor.recommend import Recommendation
 from onnxsd.doctor.remedy import Pip
 from onnxsd.doctor.shells import Shell, line
@@ -76,7 +77,7 @@ def _wanted(best: Recommendation | None, diagnosis: Diagnosis, matrix: Matrix) -
         kept = tuple(item for item in best.remedy.install if not item.startswith("onnxsd["))
         return replace(best.remedy, install=(*own, *kept), overwrite=())
     floor = matrix.floor(diagnosis.goal, matrix.cpu_package)
-    owners = tuple(one.name for one in diagnosis.machine.owners_of("onnxruntime"))
+    owners = removable(diagnosis.machine)
     others = owners if set(owners) - {matrix.cpu_package} else ()
     runtime = f"{matrix.cpu_package}>={floor.version}" if floor else matrix.cpu_package
     return Pip(uninstall=others, install=(*own, runtime))
