@@ -23,9 +23,10 @@ from onnxsd.models.config import read_json
 from onnxsd.models.families import OWN_DEFAULTS
 
 HOME = Path(builtin.__file__).parent
-# What the scores of the model card are measured with.
-DEFAULTS = {"num_inference_steps": 20, "guidance_scale": 5.0}
 LARGEST_BYTES = {"shapes": 14_000_000, "shapes-sd15": 8_000_000}
+GUIDANCE = 5.0
+# Euler needs no more than 20 steps; PLMS, Stable Diffusion 1.5's own, paints wrong colours below about 40.
+STEPS = {"EulerDiscreteScheduler": 20, "PNDMScheduler": 50}
 # transformers and diffusers write into it where a model was loaded from.
 ORIGIN = "_name_or_path"
 
@@ -84,7 +85,13 @@ def _copy(source: Source, made: Path) -> None:
 
 def _cleaned(name: str, content: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in content.items() if key != ORIGIN}
-    return {**kept, OWN_DEFAULTS: DEFAULTS} if name == builtin.MARKER else kept
+    return {**kept, OWN_DEFAULTS: _defaults(content)} if name == builtin.MARKER else kept
+
+
+def _defaults(index: dict[str, Any]) -> dict[str, Any]:
+    """What suits the model: the steps that its own scheduler needs."""
+    _, scheduler = index["scheduler"]
+    return {"num_inference_steps": STEPS[scheduler], "guidance_scale": GUIDANCE}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

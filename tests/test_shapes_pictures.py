@@ -300,6 +300,13 @@ def test_other_sizes_and_aspect_ratios(size: tuple[int, int], pipeline: Pipeline
 # Exports
 
 
+def test_the_sd15_twin_draws_the_prompt_by_its_own_defaults(cache: Path) -> None:
+    twin = Pipeline.from_pretrained(exported("shapes-sd15", cache, say=print), provider="cpu")
+
+    assert right(twin, (CIRCLE, STAR), each=2) >= 3
+    assert right(twin, (CIRCLE, STAR), each=2, sampler="euler", num_inference_steps=20) >= 3
+
+
 def test_a_precision_is_a_choice_of_disk_space(pipeline: Pipeline, cache: Path) -> None:
     """The weights ship in fp16, and a CPU computes in float32: both exports paint the same picture."""
     wide = exported("shapes", cache, say=print, precision=DType.FLOAT32)

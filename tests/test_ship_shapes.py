@@ -54,6 +54,16 @@ def test_the_package_gets_what_an_export_reads_and_the_card(trained: Path, tmp_p
     assert (out / weights).stat().st_mode == (out / "model_index.json").stat().st_mode
 
 
+def test_plms_gets_the_steps_that_it_needs(workshop: Workshop, tmp_path: Path) -> None:
+    folder = workshop.copy(tmp_path / "trained", "sd-1.5")
+    (folder / builtin.CARD).write_text("# a card\n", encoding="utf-8")
+
+    ship(folder, tmp_path / "shipped", largest_bytes=ENOUGH)
+
+    index = json.loads((tmp_path / "shipped" / "model_index.json").read_text(encoding="utf-8"))
+    assert index[OWN_DEFAULTS] == {"num_inference_steps": 50, "guidance_scale": 5.0}
+
+
 def test_a_folder_may_be_shipped_onto_itself_and_keeps_its_card(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "shipped"
     ship(trained, out, largest_bytes=ENOUGH)
