@@ -9,6 +9,7 @@ from dataclasses import dataclass
 _LINUX_LIBRARY = re.compile(r"(lib[\w+.-]+\.so(?:\.\d+)*): cannot open shared object file")
 # onnxruntime on Windows: '... which depends on "cublasLt64_12.dll" which is missing. (Error 126: ...)'
 _WINDOWS_LIBRARY = re.compile(r'which depends on "([^"]+\.dll)" which is missing', re.IGNORECASE)
+_LOADING = "Failed to load library"  # stands behind the place where it was thrown
 _CUDA_FAILURE = re.compile(r"CUDA failure (\d+): ([^;\n]+)")
 
 # CUDA's own numbers (cudaError_t), and what they mean for a runtime that starts.
@@ -80,7 +81,8 @@ def telling_line(text: str) -> str | None:
     """The words that name the reason, out of a log of C++ signatures; None where none do."""
     library, failure = missing_library(text), cuda_failure(text)
     if library is not None:
-        return next(line for line in text.splitlines() if missing_library(line) == library)
+        line = next(line for line in text.splitlines() if missing_library(line) == library)
+        return line[max(line.find(_LOADING), 0) :]
     return f"CUDA error {failure.number}: {failure.words}" if failure else None
 
 
