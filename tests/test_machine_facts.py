@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -83,6 +84,24 @@ def test_packages_can_be_set_and_removed() -> None:
 
     assert {one.name for one in changed.owners_of("onnxruntime")} == {"onnxruntime", "onnxruntime-gpu"}
     assert changed.distribution("nvidia-cudnn-cu13") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ("glibc=2", "2.26 or 1.2"),
+        ("gpu=A10G", "NAME:CC"),
+        ("gpu=A10G:8", "NAME:CC"),
+        ("os=other", "linux, windows, macos"),
+        ("arch=arm64", "x86_64, aarch64"),
+        ("python=3", "3.12"),
+        ("package=numpy", "NAME==VERSION"),
+        ("package=onnxruntime-gpu[cuda]==1.26.0", "NAME==VERSION"),
+    ],
+)
+def test_a_refused_setting_says_what_it_wants(change: str, wanted: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(wanted)):
+        settings(change)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -21,6 +24,10 @@ from onnxsd.machine.package_contents import libraries_of, module_of
 from onnxsd.records import Dotted
 
 _ASSUMED_FOLDER = "venv/site-packages"  # of a package that is set where none is installed
+_GPU = re.compile(r"(?P<name>.+):(?P<major>\d+)\.(?P<minor>\d+)", re.ASCII)
+_PACKAGE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^=]+)")
+
+E = TypeVar("E", bound=enum.Enum)
 
 
 def device_nodes_of(machine: Machine) -> tuple[str, ...]:
@@ -31,7 +38,7 @@ def device_nodes_of(machine: Machine) -> tuple[str, ...]:
 
 
 def _set_os(machine: Machine, value: str) -> Machine:
-    system = OperatingSystem(value)
+    system = _one_of(OperatingSystem, value)
     if system is machine.os:
         return machine
     linux = system is OperatingSystem.LINUX
@@ -44,20 +51,26 @@ def _set_os(machine: Machine, value: str) -> Machine:
     )
 
 
+def _set_arch(machine: Machine, value: str) -> Machine:
+    return replace(machine, arch=_one_of(CpuArchitecture, value))
+
+
 def _set_glibc(machine: Machine, value: str) -> Machine:
-    glibc = Dotted.parse(value)
+    glibc = _two_numbers(value)
     same = glibc == machine.glibc
     return replace(machine, glibc=glibc, musl=None, distro=machine.distro if same else None)
 
 
 def _set_musl(machine: Machine, value: str) -> Machine:
-    musl = Dotted.parse(value)
+    musl = _two_numbers(value)
     same = musl == machine.musl
     return replace(machine, musl=musl, glibc=None, distro=machine.distro if same else None)
 
 
 def _set_python(machine: Machine, value: str) -> Machine:
     version = Version(value)
+    if len(version.release) < 2:
+        raise ValueError("wanted at least two numbers, for example 3.12")
     return _with_abi(machine, version, free_threaded=machine.python.free_threaded)
 
 
@@ -105,11 +118,11 @@ def _set_driver(machine: Machine, value: str) -> Machine:
 def _set_gpu(machine: Machine, value: str) -> Machine:
     if value == "none":
         return _without_driver(machine)
-    name, _, capability = value.rpartition(":")
-    numbers = Dotted.parse(capability).parts
-    if not name or len(numbers) != 2:
+    found = _GPU.fullmatch(value)
+    if found is None:
         raise ValueError("wanted NAME:CC, for example A10G:8.6, or none")
-    gpu = Gpu(name=name, memory_bytes=None, compute_capability=(numbers[0], numbers[1]), minor=0)
+    capability = (int(found["major"]), int(found["minor"]))
+    gpu = Gpu(name=found["name"], memory_bytes=None, compute_capability=capability, minor=0)
     changed = replace(machine, gpus=(gpu,), nvidia_pci=())
     return replace(changed, device_nodes=device_nodes_of(changed))
 
@@ -129,8 +142,10 @@ def _without_driver(machine: Machine) -> Machine:
 
 
 def _set_package(machine: Machine, value: str) -> Machine:
-    name, _, version = value.partition("==")
-    name = canonicalize_name(name)
+    found = _PACKAGE.fullmatch(value)
+    if found is None:
+        raise ValueError("wanted NAME==VERSION, for example onnxruntime-gpu==1.26.0, or NAME==none")
+    name, version = canonicalize_name(found["name"]), found["version"]
     without = _without_package(machine, name)
     return without if version == "none" else _with_package(without, name, Version(version))
 
@@ -166,9 +181,24 @@ def _with_package(machine: Machine, name: str, version: Version) -> Machine:
     )
 
 
+def _one_of(kind: type[E], value: str) -> E:
+    """The member of that value; `other` is for what was read, and cannot be wished for."""
+    members = {str(one.value): one for one in kind if one.value != "other"}
+    if value not in members:
+        raise ValueError(f"wanted one of {', '.join(members)}")
+    return members[value]
+
+
+def _two_numbers(value: str) -> Dotted:
+    found = Dotted.parse(value)
+    if len(found.parts) < 2:
+        raise ValueError("wanted two numbers, for example 2.26 or 1.2")
+    return found
+
+
 SETTERS: dict[str, Callable[[Machine, str], Machine]] = {
     "os": _set_os,
-    "arch": lambda machine, value: replace(machine, arch=CpuArchitecture(value)),
+    "arch": _set_arch,
     "glibc": _set_glibc,
     "musl": _set_musl,
     "python": _set_python,
