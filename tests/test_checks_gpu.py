@@ -233,6 +233,22 @@ def test_a_node_that_the_first_program_makes_is_a_remark_until_one_failed() -> N
 
     assert only("uvm-missing", sick).severity is Severity.ERROR
     assert only("uvm-missing", replace(sick, probes=None)).severity is Severity.INFO
+    assert only("uvm-missing", saying(sick, LINUX_LOG)).severity is Severity.INFO  # CUDA was never asked
+
+
+def test_other_libraries_on_the_path_are_an_error_only_where_the_session_failed() -> None:
+    runs = load("library_path_of_another_cuda")
+
+    assert only("library-path-shadows", runs).severity is Severity.WARNING
+    assert only("library-path-shadows", replace(runs, probes=None)).severity is Severity.WARNING
+    assert only("library-path-shadows", saying(runs, LINUX_LOG)).severity is Severity.ERROR
+
+
+def test_the_rest_of_the_library_path_is_kept() -> None:
+    path = with_variable("LD_LIBRARY_PATH", "/usr/lib64-nvidia:/opt/cuda-13.0/lib64/")
+    (remedy,) = only("library-path-shadows", path(load("library_path_of_another_cuda"))).remedies
+
+    assert remedy.commands == ("export LD_LIBRARY_PATH=/usr/lib64-nvidia",)
 
 
 def test_a_library_that_is_missing_in_a_container_is_asked_for_where_it_starts() -> None:

@@ -13,6 +13,12 @@ def runs_on_cuda(case: Case) -> bool:
     return probe is not None and probe.outcome is Outcome.RAN
 
 
+def failed_on_cuda(case: Case) -> bool:
+    """Whether a session was tried on the GPU and did not run."""
+    probe = case.machine.probe(Provider.CUDA)
+    return probe is not None and probe.outcome not in (Outcome.RAN, Outcome.NOT_INSTALLED)
+
+
 def gravity(case: Case) -> Severity:
     """An error that stops the goal; a warning where a session ran on the GPU in spite of it."""
     return Severity.WARNING if runs_on_cuda(case) else case.stops_generate

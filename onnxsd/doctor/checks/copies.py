@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.checks.libraries import missing_libraries
 from onnxsd.doctor.finding import ByHand, Finding, Severity
-from onnxsd.doctor.proof import gravity, runs_on_cuda
+from onnxsd.doctor.proof import failed_on_cuda, gravity, runs_on_cuda
 from onnxsd.machine import Library, Origin, Provider
 from onnxsd.records import Dotted
 
@@ -30,16 +31,17 @@ def library_path_shadows(case: Case) -> Iterator[Finding]:
     if not found:
         return
     names = ", ".join(first.soname for first, _ in found)
-    folders = ", ".join(dict.fromkeys(str(PurePath(first.path).parent) for first, _ in found))
+    folders = tuple(dict.fromkeys(str(PurePath(first.path).parent) for first, _ in found))
     yield Finding(
-        severity=gravity(case),
+        # The release may load the environment's by their paths before it asks the loader (preload_dlls).
+        severity=case.stops_generate if failed_on_cuda(case) else Severity.WARNING,
         summary=f"LD_LIBRARY_PATH puts other versions before the environment's: {names}",
         because="libraries of two versions then meet in one process",
         evidence=tuple(f"{first.path}: {first.version}, not {other.version}" for first, other in found),
         remedies=(
             ByHand(
-                steps=(f"take {folders} out of LD_LIBRARY_PATH",),
-                commands=("unset LD_LIBRARY_PATH",),
+                steps=(f"take {', '.join(folders)} out of LD_LIBRARY_PATH",),
+                commands=(_path_without(folders, case.machine.variable("LD_LIBRARY_PATH") or ""),),
             ),
         ),
     )
@@ -140,6 +142,16 @@ def cuda_path_other_major(case: Case) -> Iterator[Finding]:
             evidence=(f"{name}={path}",),
             remedies=(case.reinstall(beside=True),),
         )
+
+
+def _path_without(folders: tuple[str, ...], value: str) -> str:
+    """The command that keeps the other entries: the driver's libraries may lie under one of them."""
+    gone = {PurePosixPath(folder) for folder in folders}
+    entries = [entry for entry in value.split(":") if entry]
+    kept = [entry for entry in entries if PurePosixPath(entry) not in gone]
+    if not kept or kept == entries:
+        return "unset LD_LIBRARY_PATH"
+    return f"export LD_LIBRARY_PATH={shlex.quote(':'.join(kept))}"
 
 
 def _where_it_ran(case: Case) -> Severity:

@@ -207,10 +207,10 @@ def cuda_compat_library(case: Case) -> Iterator[Finding]:
     library = _libcuda(case.machine)
     if library is None or not _is_compat(library) or runs_on_cuda(case):
         return
-    if case.machine.probes is None and takes_compat_package(case.machine):  # it may well be right here
+    if not cuda_failure(said(case)) and takes_compat_package(case.machine):  # it may well be right here
         return
     yield Finding(
-        severity=Severity.WARNING if case.machine.probes is None else case.stops_generate,
+        severity=case.stops_generate if cuda_failure(said(case)) else Severity.WARNING,
         summary=f"libcuda is taken from {library.path}, not from the driver",
         because="a compatibility library serves only data-centre GPUs beside an older driver",
         evidence=tuple(one.path for one in case.machine.libraries_of("cuda")),
@@ -230,7 +230,7 @@ def uvm_missing(case: Case) -> Iterator[Finding]:
 
     CUDA maps memory through it; without it every program fails with error 999 or 304, although nvidia-smi
     works. It is lost after a suspend, and in containers that were given single devices by hand. On a fresh
-    host the first CUDA program makes it, so this is a remark where no session was tried.
+    host the first CUDA program makes it, so this is a remark until one has failed.
 
     Sources: microsoft/onnxruntime#14211; pytorch/pytorch#88639; ultralytics/ultralytics#7716.
     """
@@ -240,7 +240,7 @@ def uvm_missing(case: Case) -> Iterator[Finding]:
     if _UVM in nodes or runs_on_cuda(case):
         return
     yield Finding(
-        severity=Severity.INFO if case.machine.probes is None else case.stops_generate,
+        severity=case.stops_generate if cuda_failure(said(case)) else Severity.INFO,
         summary=f"{_UVM} is missing",
         because="CUDA reaches the GPU's memory through it",
         evidence=nodes,

@@ -69,7 +69,9 @@ def python_free_threaded(case: Case) -> Iterator[Finding]:
         severity=Severity.ERROR,
         summary=f"onnxruntime-gpu has no wheel for the free-threaded Python {python.abi} on this system",
         because=f"{case.matrix.releases[0].version} for {case.machine.platform}: {here}",
-        remedies=(ByHand(steps=("use the Python without the t: it is installed beside this one",)),),
+        remedies=(
+            ByHand(steps=(f"use the Python without the t: {python.version.major}.{python.version.minor}",)),
+        ),
     )
 
 
