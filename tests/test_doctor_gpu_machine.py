@@ -211,3 +211,11 @@ def test_another_system_is_taken_to_have_its_drivers_library() -> None:
     assert bare.kernel_driver is not None
     assert asked.libraries == ()
     assert findings_of(judge(asked), "driver-library-missing") == []
+
+
+def test_another_gpu_is_not_hidden_by_the_number_of_one_that_is_here() -> None:
+    second = load("recorded_h200x2_healthy")
+    asked = machine.with_settings(second, ["gpu=T4:7.5"])
+
+    assert second.variable("CUDA_VISIBLE_DEVICES") == "1"
+    assert findings_of(judge(asked), "gpu-hidden") == []

@@ -18,6 +18,7 @@ ASSUMED_GPU = Gpu(
     compute_capability=(8, 0),
 )
 
+_CHOOSE_A_GPU = {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}  # by the numbers of those that are here
 _ANOTHER_SYSTEM = {"os", "arch", "glibc", "musl", "python", "free_threaded"}
 # What is known, however unreadable it was, once a GPU or its driver has been set, or another system has.
 _KNOWN_WITH_GPU = {
@@ -57,6 +58,10 @@ def with_settings(machine: Machine, settings: Iterable[str]) -> Machine:
         machine = _clean_environment(machine)
         for key, value in pairs:  # a package that was set is in the clean environment
             machine = _set(machine, key, value) if key == "package" else machine
+    if "gpu" in named:
+        machine = replace(
+            machine, variables=tuple(one for one in machine.variables if one.name not in _CHOOSE_A_GPU)
+        )
     if "driver" in named and "gpu" not in named and not machine.gpus:
         machine = replace(machine, gpus=(ASSUMED_GPU,))
         machine = replace(machine, device_nodes=device_nodes_of(machine))
