@@ -267,7 +267,7 @@ def test_a_full_disk_ends_it_with_6(bench: Bench) -> None:
 
     assert result.exit_code == 6
     assert "not begun: " in result.stderr
-    assert "mend the disk, the network or the permission" in result.stderr.splitlines()[-1]
+    assert "a disk is full" in result.stderr.splitlines()[-1]
 
 
 def test_a_known_error_of_pip_is_explained(bench: Bench) -> None:
