@@ -10,8 +10,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from onnxsd.cli import main
+from onnxsd.cli.doctor_symptom import show_symptom
 from onnxsd.doctor import CHECKS
 from onnxsd.doctor.symptoms import Says, Symptom, catalogue, matches
+from onnxsd.errors import UsageError
 
 TEXTS = yaml.safe_load((Path(__file__).parent / "symptom_texts.yaml").read_text(encoding="utf-8"))
 ROWS = pytest.mark.parametrize("symptom", catalogue(), ids=lambda symptom: symptom.id)
@@ -142,3 +144,10 @@ def test_bytes_that_are_no_text_are_read_all_the_same() -> None:
     result = CliRunner().invoke(main, ["doctor", "--symptom", "-"], input=b"\xff\xfe CUDA failure 804 \x00")
 
     assert "[cuda804]" in result.stdout
+
+
+def test_a_closed_stdin_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+
+    with pytest.raises(UsageError, match="closed"):
+        show_symptom("-", as_json=False)

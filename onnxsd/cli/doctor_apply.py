@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,6 +61,8 @@ def _show(paper: Paper, steps: Sequence[Step], shell: Shell) -> None:
 
 def _agreed(paper: Paper) -> bool:
     try:
+        if sys.stdin is None:  # closed before Python started
+            raise click.Abort
         agreed = click.confirm("Run this?", err=True)
     except click.Abort:
         paper.line("nothing was changed; --yes runs the plan without asking")

@@ -26,7 +26,8 @@ class Paper:
 
     def __init__(self, *, err: bool = False) -> None:
         self._err = err
-        self._encoding = (sys.stderr if err else sys.stdout).encoding or "ascii"
+        stream = sys.stderr if err else sys.stdout  # None where it was closed before Python started
+        self._encoding = getattr(stream, "encoding", None) or "ascii"
         self.unicode = self._encoding.lower().replace("-", "").startswith("utf")
         # The terminal's columns (or $COLUMNS), 80 at most: long lines of prose read badly.
         self.width = max(_NARROWEST, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))

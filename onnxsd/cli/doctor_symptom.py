@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnxsd.cli.doctor_json import print_json
 from onnxsd.cli.doctor_paper import Paper
+from onnxsd.errors import UsageError
 
 if TYPE_CHECKING:
     from onnxsd.doctor.symptoms import Match
@@ -31,6 +32,10 @@ def show_symptom(text: str, *, as_json: bool) -> int:
 
 
 def _stdin() -> str:
+    if sys.stdin is None:  # closed before Python started
+        raise UsageError(
+            "--symptom - reads stdin, which is closed", hint="pipe the text in, or give it as TEXT"
+        )
     return sys.stdin.buffer.read().decode("utf-8", errors="replace")  # a log may hold anything
 
 
