@@ -111,7 +111,7 @@ def _no_platform(release: Release, machine: Machine) -> Obstacle:
     return Obstacle(
         kind=Kind.PLATFORM,
         reason=f"it has no wheel for {machine.platform}",
-        would_need=f"one of {built}",
+        would_need=f"a machine that is one of {built}",
     )
 
 
