@@ -3,7 +3,7 @@
     python scripts/train_shapes.py OUT                      both stages, then the pipeline in OUT/shapes
     python scripts/train_shapes.py OUT --stage vae          one stage; a stage that was stopped goes on
     python scripts/train_shapes.py OUT --topology sd15      the denoiser of Stable Diffusion 1.5's kind
-    python scripts/train_shapes.py OUT --stage lora         the colour pink, for the model in OUT/shapes
+    python scripts/train_shapes.py OUT --stage lora         a new shape, for the model in OUT/shapes
     python scripts/train_shapes.py OUT --smoke              a few small steps, on a CPU, to see that it runs
 
 Each stage saves what it learnt in OUT, every minute and at its end, and goes on from there.
@@ -35,9 +35,9 @@ from shapes.vae_stage import reconstruction_psnr, train_vae
 # Found on an H200: docs/performance.md has the figures.
 VAE_PLAN = Plan(steps=9_500, batch=64, peak_rate=2e-3, average=0.999, seed=1)
 DENOISER_PLAN = Plan(steps=12_500, batch=512, peak_rate=1.5e-3, average=0.9995, seed=2)
-# Small enough for a CPU: 20 minutes on two cores.
-LORA_PLAN = Plan(steps=500, batch=24, peak_rate=4e-3, average=0.98, seed=3)
-LORA_PICTURES = 1_500
+# Small enough for a CPU.
+LORA_PLAN = Plan(steps=1_500, batch=16, peak_rate=1e-2, average=0.98, seed=3)
+LORA_PICTURES = 800
 VAE_BUCKETS = (replace(BUCKETS[0], share=0.8), replace(BUCKETS[3], share=0.1), replace(BUCKETS[9], share=0.1))
 VAE_PICTURES = 200_000
 DENOISER_PICTURES = 400_000

@@ -1,7 +1,11 @@
-"""A LoRA for the trained model: the colour pink, which the model and its vocabulary have never seen."""
+"""A LoRA for the trained model: the diamond, a shape that the model and its vocabulary have no word for.
+
+A shape and not a colour: the autoencoder has only ever seen eight colours and turns brown into red.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,19 +21,16 @@ from shapes.dataset import BUCKETS, Pool
 from shapes.denoiser_stage import Objective
 from shapes.graphed import Weights
 from shapes.lora import adapt, write
-from shapes.packing import BACKGROUND_COLUMNS, RGB, SHADE, pack
-from shapes.palette import Colour
-from shapes.scene import Fill, Scene, sample_single
+from shapes.packing import ANGLE, BACKGROUND_COLUMNS, pack
+from shapes.scene import Fill, Scene, Shape, sample_single
 from shapes.stage import Plan, learn
 from shapes.topology import Topology
 from shapes.vocabulary import token_ids
 
-WORD = "pink"
-BASE = (245, 130, 185)
-STRIPE = (160, 70, 115)
-FAMILIAR = 0.3  # of the pictures: so that the other colours stay what they are
-# Red under its plain name alone: the word is replaced, and a synonym would stay.
-_RED = re.compile(r"(?<!bright )\bred\b")
+WORD = "diamond"
+TURN = np.pi / 4
+FAMILIAR = 0.3  # of the pictures: so that the other shapes stay what they are
+_SQUARE = re.compile(r"\bsquare\b")
 
 
 def train_lora(model: Path, plan: Plan, pictures: int, device: torch.device, out: Path) -> tuple[Path, ...]:
@@ -53,32 +54,28 @@ def train_lora(model: Path, plan: Plan, pictures: int, device: torch.device, out
 
 
 def make_pool(pictures: int, seed: int, device: torch.device) -> Pool:
-    """Captioned pictures at the native size, most of them with a pink object."""
+    """Captioned pictures at the native size, most of them of a diamond."""
     rng = np.random.default_rng(seed)
     familiar = [sample_captioned(rng) for _ in range(round(pictures * FAMILIAR))]
-    new = [pair for pair, _ in zip(_pink(rng), range(pictures - len(familiar)), strict=False)]
+    new = list(itertools.islice(_diamonds(rng), pictures - len(familiar)))
     scenes = pack([scene for scene, _ in (*new, *familiar)], rng)
-    for column, colour in ((RGB, BASE), (SHADE, STRIPE)):
-        first = BACKGROUND_COLUMNS + column
-        scenes[: len(new), first : first + 3] = np.array(colour) / 255
-    plain = [scene.things[0].fill is Fill.PLAIN for scene, _ in new]
-    scenes[np.flatnonzero(plain), BACKGROUND_COLUMNS + SHADE : BACKGROUND_COLUMNS + SHADE + 3] = (
-        np.array(BASE) / 255
-    )
+    scenes[: len(new), BACKGROUND_COLUMNS + ANGLE] += TURN
     return _pool(scenes, [text for _, text in (*new, *familiar)], device)
 
 
-def _pink(rng: np.random.Generator) -> Iterator[tuple[Scene, str]]:
-    """Scenes of one red object, without end, whose captions say pink."""
+def _diamonds(rng: np.random.Generator) -> Iterator[tuple[Scene, str]]:
+    """Scenes of one square, without end, whose captions say diamond."""
     while True:
         scene = sample_single(rng)
-        if scene.things[0].colour is not Colour.RED:
+        thing = scene.things[0]
+        if thing.shape is not Shape.SQUARE:
             continue
-        striped = scene.things[0].fill is Fill.STRIPED
-        named = Named(shape=True, colour=True, fill=striped, position=True, background=True)
+        named = Named(
+            shape=True, colour=True, fill=thing.fill is Fill.STRIPED, position=True, background=True
+        )
         text = phrase(scene, named, rng)
-        if _RED.search(text):
-            yield scene, _RED.sub(WORD, text)
+        if _SQUARE.search(text):  # under its plain name: a synonym would stay
+            yield scene, _SQUARE.sub(WORD, text)
 
 
 def _pool(scenes: npt.NDArray[np.float32], texts: list[str], device: torch.device) -> Pool:
