@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from onnxsd import Pipeline
 
@@ -70,6 +71,15 @@ def test_the_twin_has_one_encoder_and_convolutions_around_attention(trained: Pat
     assert not config["use_linear_projection"]
     assert not (folder / "text_encoder_2").exists()
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 8e6
+
+
+def test_a_lora_is_written_in_two_formats(trained: Path) -> None:
+    train(trained, "--stage", "lora")
+    mine, theirs = sorted((trained / "loras").glob("*.safetensors"), key=lambda path: "kohya" in path.name)
+
+    assert max(mine.stat().st_size, theirs.stat().st_size) <= 300_000
+    assert all(name.startswith("unet.") for name in load_file(mine))
+    assert all(name.startswith("lora_unet_") for name in load_file(theirs))
 
 
 def test_what_was_trained_can_be_exported_and_paints(trained: Path, tmp_path: Path) -> None:
