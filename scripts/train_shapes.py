@@ -80,6 +80,7 @@ def _vae(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
 
 def _denoiser(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
     started = time.perf_counter()
+    _require(out / "vae", "--stage vae first")
     topology: Topology = asked.topology
     plan = _plan(DENOISER_PLAN, asked)
     wanted = SMOKE_POOLS if asked.smoke else shared_out(BUCKETS, DENOISER_PICTURES)
@@ -99,6 +100,7 @@ def _denoiser(asked: argparse.Namespace, out: Path, device: torch.device) -> Non
 def _lora(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
     started = time.perf_counter()
     model = asked.base or out / NAMES[Topology.SDXL]
+    _require(model, "--stage denoiser first, or name a model with --base")
     pictures = SMOKE_POOLS[0][1] if asked.smoke else LORA_PICTURES
     for path in train_lora(model, _plan(LORA_PLAN, asked), pictures, device, out):
         print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
@@ -106,6 +108,11 @@ def _lora(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
 
 
 STAGES = {"vae": _vae, "denoiser": _denoiser, "lora": _lora}
+
+
+def _require(folder: Path, first: str) -> None:
+    if not folder.is_dir():
+        raise SystemExit(f"error: {folder} is not there: run {first}")
 
 
 def _pools(wanted: Sequence[tuple[Bucket, int]], seed: int, device: torch.device) -> tuple[Pool, ...]:

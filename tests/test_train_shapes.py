@@ -73,6 +73,19 @@ def test_the_twin_has_one_encoder_and_convolutions_around_attention(trained: Pat
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 8e6
 
 
+@pytest.mark.parametrize(("stage", "missing"), [("denoiser", "vae"), ("lora", "shapes")])
+def test_a_stage_without_the_one_before_says_so(stage: str, missing: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path), "--smoke", "--stage", stage],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / missing} is not there: run --stage")
+
+
 def test_a_lora_is_written_in_two_formats(trained: Path) -> None:
     train(trained, "--stage", "lora")
     mine, theirs = sorted((trained / "loras").glob("*.safetensors"), key=lambda path: "kohya" in path.name)
