@@ -122,6 +122,24 @@ def test_the_list_reads_as_a_script() -> None:
     assert "'onnxruntime-gpu[cuda,cudnn]==1.31.1'" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [(("os=macos", "arch=aarch64", "python=3.12"), "--save-facts"), (("python=3.9",), "use CPython")],
+)
+def test_wheels_that_cannot_be_named_are_refused(changes: tuple[str, ...], told: str) -> None:
+    with pytest.raises(NotReadyError, match="asked for wheels") as caught:
+        listed("gpu=none", *changes)
+
+    assert told in str(caught.value)
+
+
+def test_a_container_is_a_linux_of_its_own() -> None:
+    with pytest.raises(NotReadyError, match="runs Windows") as caught:
+        dockerfile(judge(load("healthy_windows")), MATRIX)
+
+    assert "--set os=linux" in str(caught.value)
+
+
 def test_the_storys_machine_gets_a_container() -> None:
     text = dockerfile(judge(settings(*STORY)), MATRIX)
 

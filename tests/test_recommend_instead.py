@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from doctor_cases import MATRIX, judge, load, settings
+from doctor_cases import MATRIX, findings_of, judge, load, settings
 
+from onnxsd.doctor.actions import Install
 from onnxsd.doctor.instead import instead
+from onnxsd.doctor.plan import plan_of
 from onnxsd.machine import Machine, OtherGpu
 
 
@@ -43,6 +45,33 @@ def test_apple_gets_the_provider_of_macos() -> None:
     first = instead(with_gpu_of("apple", "os=macos", "arch=aarch64"), MATRIX)[0]
 
     assert (first.package, first.provider) == ("onnxruntime", "CoreMLExecutionProvider")
+
+
+@pytest.mark.parametrize(
+    ("changes", "serves"),
+    [
+        (("python=3.10",), True),
+        (("python=2.7",), False),
+        (("python=3.8",), False),
+        (("python=3.9",), False),
+        (("python=3.15",), False),
+        (("python=3.13", "free_threaded=true"), True),
+        (("os=windows", "python=3.13", "free_threaded=true"), False),
+        (("os=windows", "arch=aarch64", "python=3.10"), False),
+        (("os=macos", "arch=x86_64", "python=3.14"), False),
+    ],
+)
+def test_the_cpu_package_is_advised_where_it_has_a_wheel(changes: tuple[str, ...], serves: bool) -> None:
+    diagnosis = judge(settings("gpu=none", *changes))
+    installs = [
+        text for one in plan_of(diagnosis).actions if isinstance(one, Install) for text in one.requirements
+    ]
+    (missing,) = findings_of(diagnosis, "ort-missing")
+
+    assert bool(diagnosis.instead) is serves
+    assert ("onnxsd[cpu,run]" in installs) is serves
+    assert not installs or serves
+    assert ("use CPython" in str(missing.remedies)) is not serves
 
 
 def test_a_build_that_is_not_kept_up_is_not_named() -> None:

@@ -6,13 +6,16 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from onnxsd.doctor.finding import Finding, Pip, Severity
-from onnxsd.doctor.fit import takes_wheels
+from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
+from onnxsd.doctor.fit import takes_cpu_wheels
 from onnxsd.doctor.folders import removable
 from onnxsd.doctor.recommend import Recommendation
 from onnxsd.machine import Distribution, Machine
 from onnxsd.matrix import Goal, Matrix, Release
 
+_ANOTHER_PYTHON = ByHand(
+    steps=("no build of onnxruntime that serves has a wheel for this Python: use CPython 3.11 to 3.14",)
+)
 _NOT_PROBED = "no probe was made (--no-probe, or facts that were changed)"
 
 
@@ -48,19 +51,24 @@ class Case:
 
     @property
     def takes_wheels(self) -> bool:
-        """Whether there are wheels of any onnxruntime for this kind of Python and of C library."""
-        return takes_wheels(self.machine)
+        """Whether there are wheels of the CPU's onnxruntime for this Python here."""
+        return takes_cpu_wheels(self.machine, self.matrix)
 
-    def reinstall(self, *, beside: bool = False) -> Pip:
-        """The remedy that leaves one runtime, the right one; `beside` keeps what is there."""
+    def reinstall(self, *, beside: bool = False) -> Pip | ByHand:
+        """The remedy that leaves one runtime, the right one; `beside` keeps what is there.
+
+        Where no build at all can be installed it is another Python, which only a person can bring.
+        """
         best = self.recommendation
         owners = () if beside else removable(self.machine)
         if best is None or not best.suffices:
+            if not self.takes_wheels:
+                return _ANOTHER_PYTHON
             return Pip(uninstall=owners, install=("onnxsd[cpu]",))
         gone = dict.fromkeys((*owners, *(() if beside else best.remedy.uninstall)))
         return replace(best.remedy, uninstall=tuple(gone))
 
-    def other_build(self) -> tuple[Pip, ...]:
+    def other_build(self) -> tuple[Pip | ByHand, ...]:
         """The remedy that installs a GPU build that serves; none where none does, which is told once."""
         serves = self.recommendation is not None and self.recommendation.suffices
         return (self.reinstall(),) if serves else ()

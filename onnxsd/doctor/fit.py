@@ -17,6 +17,7 @@ from onnxsd.matrix import Matrix, Release, Wheel
 from onnxsd.records import Dotted
 
 __all__ = [
+    "NO_EXECUTABLE_STACK",
     "Coverage",
     "Kind",
     "Obstacle",
@@ -24,13 +25,15 @@ __all__ = [
     "code_capability",
     "coverage",
     "describe",
+    "executable_stack_refused",
     "matching_tag",
     "obstacles",
-    "takes_wheels",
+    "of_a_kind_with_wheels",
+    "takes_cpu_wheels",
 ]
 
 # PT_GNU_STACK with X: refused from glibc 2.41 on (microsoft/onnxruntime#24911; glibc 2.41 NEWS).
-_NO_EXECUTABLE_STACK = Dotted.parse("2.41")
+NO_EXECUTABLE_STACK = Dotted.parse("2.41")
 
 
 class Kind(enum.Enum):
@@ -67,9 +70,19 @@ def obstacles(release: Release, machine: Machine, matrix: Matrix) -> tuple[Obsta
     )
 
 
-def takes_wheels(machine: Machine) -> bool:
+def of_a_kind_with_wheels(machine: Machine) -> bool:
     """Whether there are wheels of any onnxruntime for this kind of Python and of C library."""
     return machine.python.implementation == "cpython" and machine.python.bits == 64 and machine.musl is None
+
+
+def takes_cpu_wheels(machine: Machine, matrix: Matrix) -> bool:
+    """Whether there is a wheel of the CPU package for this Python on this platform.
+
+    Pythons that onnxsd itself does not serve (before 3.10) are not among those that the matrix names.
+    """
+    row = matrix.runtime(matrix.cpu_package)
+    known = row is None or row.serves(platform=machine.platform, abi=machine.python.abi)
+    return known and of_a_kind_with_wheels(machine)
 
 
 def best_tag(wheel: Wheel, machine: Machine) -> Tag | None:
@@ -132,12 +145,18 @@ def _libc(wheel: Wheel, machine: Machine, matrix: Matrix) -> Iterator[Obstacle]:
     )
 
 
+def executable_stack_refused(wheel: Wheel, machine: Machine) -> bool:
+    """Whether the system's C library does not load the wheel's module, for the stack that it asks for."""
+    glibc = machine.glibc
+    return bool(wheel.executable_stack) and glibc is not None and glibc >= NO_EXECUTABLE_STACK
+
+
 def _executable_stack(wheel: Wheel, machine: Machine) -> Iterator[Obstacle]:
-    if wheel.executable_stack and machine.glibc is not None and machine.glibc >= _NO_EXECUTABLE_STACK:
+    if executable_stack_refused(wheel, machine):
         yield Obstacle(
             kind=Kind.LIBC,
             reason=f"its module asks for an executable stack, which glibc {machine.glibc} refuses",
-            would_need=f"a system with glibc older than {_NO_EXECUTABLE_STACK}",
+            would_need=f"a system with glibc older than {NO_EXECUTABLE_STACK}",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from packaging.version import Version
 
 from onnxsd.doctor.actions import DEFAULT_INDEX, Index
-from onnxsd.doctor.fit import takes_wheels
+from onnxsd.doctor.fit import takes_cpu_wheels
 from onnxsd.doctor.folders import removable
 from onnxsd.doctor.remedy import Pip
 from onnxsd.machine import CpuArchitecture, Machine, OperatingSystem
@@ -47,7 +47,7 @@ def instead(machine: Machine, matrix: Matrix) -> tuple[Instead, ...]:
 
     Nothing for a Python or a C library that no runtime has wheels for.
     """
-    if not takes_wheels(machine):
+    if not takes_cpu_wheels(machine, matrix):
         return ()
     return (*_for_jetson(machine, matrix), *_for_other_gpus(machine, matrix), _for_the_cpu(machine, matrix))
 

@@ -51,6 +51,14 @@ class Clash:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PythonsServed:
+    """The Python ABIs for which a package has wheels of a release that serves, on one platform."""
+
+    platform: str  # as in `Wheel.platform`
+    abis: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """A package that owns the import name `onnxruntime`, and the machines that it is for."""
 
@@ -63,6 +71,13 @@ class Runtime:
     source: str
     checked: datetime.date
     note: str | None = None
+    pythons: tuple[PythonsServed, ...] | None = None  # None: not looked up
+
+    def serves(self, *, platform: str, abi: str) -> bool:
+        """Whether there is a wheel for such a Python; True where that was not looked up."""
+        return self.pythons is None or any(
+            row.platform == platform and abi in row.abis for row in self.pythons
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

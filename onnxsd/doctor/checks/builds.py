@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check, names_of
 from onnxsd.doctor.finding import Finding, Severity
+from onnxsd.doctor.fit import NO_EXECUTABLE_STACK, executable_stack_refused
 from onnxsd.machine import Provider
 from onnxsd.matrix import Wheel
-from onnxsd.records import Dotted
-
-_REFUSES_EXECUTABLE_STACK = Dotted.parse("2.41")  # glibc's NEWS for 2.41
 
 
 @check("ort-other-build", needs=("distributions", "gpus"))
@@ -48,14 +46,12 @@ def executable_stack(case: Case) -> Iterator[Finding]:
     Sources: program headers of the wheels; microsoft/onnxruntime#24911; emilianavt/OpenSeeFace#98.
     """
     release, wheel = case.gpu_release, _wheel(case)
-    glibc = case.machine.glibc
-    if release is None or wheel is None or glibc is None:
-        return
-    if wheel.executable_stack and glibc >= _REFUSES_EXECUTABLE_STACK:
+    if release is not None and wheel is not None and executable_stack_refused(wheel, case.machine):
         yield Finding(
             severity=Severity.ERROR,
-            summary=f"glibc {glibc} refuses to load onnxruntime-gpu {release.version}",
-            because="its module asks for an executable stack, which glibc 2.41 and newer does not give",
+            summary=f"glibc {case.machine.glibc} refuses to load onnxruntime-gpu {release.version}",
+            because=f"its module asks for an executable stack, which glibc {NO_EXECUTABLE_STACK} and newer "
+            "does not give",
             remedies=(case.reinstall(),),
         )
 

@@ -139,7 +139,7 @@ def _misfits(
             )
 
 
-def _remedy(case: Case, name: str, rows: list[Fit]) -> Pip:
+def _remedy(case: Case, name: str, rows: list[Fit]) -> Pip | ByHand:
     """Another version of the package; or another runtime, where the one that asks is to go anyway."""
     best = case.recommendation
     runtimes = {one.name for one in case.runtimes}

@@ -33,8 +33,7 @@ def library_path_shadows(case: Case) -> Iterator[Finding]:
     names = ", ".join(first.soname for first, _ in found)
     folders = tuple(dict.fromkeys(str(PurePath(first.path).parent) for first, _ in found))
     yield Finding(
-        # The release may load the environment's by their paths before it asks the loader (preload_dlls).
-        severity=case.stops_generate if failed_on_cuda(case) else Severity.WARNING,
+        severity=_of_the_shadow(case),
         summary=f"LD_LIBRARY_PATH puts other versions before the environment's: {names}",
         because="libraries of two versions then meet in one process",
         evidence=tuple(f"{first.path}: {first.version}, not {other.version}" for first, other in found),
@@ -152,6 +151,19 @@ def _path_without(folders: tuple[str, ...], value: str) -> str:
     if not kept or kept == entries:
         return "unset LD_LIBRARY_PATH"
     return f"export LD_LIBRARY_PATH={shlex.quote(':'.join(kept))}"
+
+
+def _of_the_shadow(case: Case) -> Severity:
+    """A remark where the session is seen to have loaded the environment's copies, and none but them.
+
+    The release may load them by their paths before it asks the loader (preload_dlls).
+    """
+    if failed_on_cuda(case):
+        return case.stops_generate
+    probe = case.machine.probe(Provider.CUDA)
+    loaded = probe.loaded if probe and runs_on_cuda(case) else ()
+    packaged = [path for path in loaded if any(_is_packaged(one, path) for one in case.machine.libraries)]
+    return Severity.INFO if packaged and all(map(_of_a_package, packaged)) else Severity.WARNING
 
 
 def _where_it_ran(case: Case) -> Severity:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check, floors_text
 from onnxsd.doctor.finding import ByHand, Finding, Severity
-from onnxsd.doctor.fit import Kind
+from onnxsd.doctor.fit import Kind, of_a_kind_with_wheels
+from onnxsd.doctor.proof import runs_on_cuda
 from onnxsd.doctor.recommend import in_the_way_of_all, serving, too_old_for
 from onnxsd.doctor.ways import ways_out
 
@@ -52,7 +53,7 @@ def python_without_wheel(case: Case) -> Iterator[Finding]:
 
     Source: tags and Requires-Python of the wheels.
     """
-    if case.takes_wheels and not case.machine.python.free_threaded:
+    if of_a_kind_with_wheels(case.machine) and not case.machine.python.free_threaded:
         yield from _obstacle(case, Kind.PYTHON, "has a wheel for this Python")
 
 
@@ -81,7 +82,8 @@ def pip_too_old(case: Case) -> Iterator[Finding]:
     wanted = too_old_for(case.machine, case.matrix)
     if wanted is not None:
         yield Finding(
-            severity=Severity.ERROR,
+            # Nothing has to be installed where a session runs.
+            severity=Severity.WARNING if runs_on_cuda(case) else Severity.ERROR,
             summary=f"pip {case.machine.pip} is older than {wanted}",
             because="it passes over today's wheels without a word and takes old releases",
             remedies=(

@@ -222,7 +222,7 @@ def no_gpu(case: Case) -> Iterator[Finding]:
         severity=Severity.WARNING,
         summary=f"no NVIDIA GPU is seen; the CPU {runs} {case.matrix.cpu_package}, many times slower",
         because=because,
-        remedies=() if case.runtimes else (Pip(install=("onnxsd[cpu]",)),),
+        remedies=() if case.runtimes or not case.takes_wheels else (Pip(install=("onnxsd[cpu]",)),),
     )
 
 

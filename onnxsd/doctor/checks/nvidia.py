@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from onnxsd.doctor.beside import installed_torch_cuda
 from onnxsd.doctor.case import Case, check, names_of
@@ -29,11 +30,15 @@ def cudnn_two_majors(case: Case) -> Iterator[Finding]:
         both = tuple(one for one in case.machine.distributions if one.name in row.packages)
         if len(both) > 1:
             removed = tuple(one.name for one in (*both, *case.runtimes))
+            again = case.reinstall()
+            again = replace(again, uninstall=removed, overwrite=()) if isinstance(again, Pip) else again
             yield Finding(
                 severity=Severity.ERROR,
                 summary=f"two packages overwrite each other in {row.folder}: {names_of(both)}",
                 because=row.because,
-                remedies=(Pip(uninstall=removed, install=case.reinstall().install),),
+                remedies=(
+                    replace(again, uninstall=removed, overwrite=()) if isinstance(again, Pip) else again,
+                ),
             )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from onnxsd.doctor.case import Case, check, floors_text, names_of
 from onnxsd.doctor.finding import Finding, Pip, Severity
+from onnxsd.doctor.fit import of_a_kind_with_wheels
 from onnxsd.doctor.folders import by_folder
 from onnxsd.machine import Outcome
 
@@ -63,7 +64,7 @@ def runtime_missing(case: Case) -> Iterator[Finding]:
         severity=Severity.ERROR,
         summary="onnxruntime is not installed",
         because="it runs the graphs, and checks them after an export",
-        remedies=(case.reinstall(),) if case.takes_wheels else (),
+        remedies=(case.reinstall(),) if of_a_kind_with_wheels(case.machine) else (),
     )
 
 

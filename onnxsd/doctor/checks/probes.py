@@ -207,7 +207,7 @@ def _largest_difference(one: SessionProbe, other: SessionProbe | None) -> float 
     return math.nan if any(map(math.isnan, differences)) else max(differences)
 
 
-def _packages_for(probe: SessionProbe, case: Case) -> tuple[Pip, ...]:
+def _packages_for(probe: SessionProbe, case: Case) -> tuple[Pip | ByHand, ...]:
     """The packages to install, where they can help: not for a driver, a container or a hidden GPU."""
     if _only_by_hand(case):
         return ()

@@ -9,7 +9,7 @@ from onnxsd.doctor.recommend import recommend
 from onnxsd.doctor.shells import Shell, line
 from onnxsd.doctor.ways import Container, container_for, inside_of
 from onnxsd.errors import NotReadyError
-from onnxsd.machine import with_settings
+from onnxsd.machine import OperatingSystem, with_settings
 from onnxsd.matrix import Image, Matrix
 
 _VENV = "/opt/venv"
@@ -25,6 +25,11 @@ def dockerfile(diagnosis: Diagnosis, matrix: Matrix) -> str:
     if not seen.gpus:
         image = matrix.images[0]
         return "\n".join(_lines(image, ("onnxsd[cpu]",), gpu=False)) + "\n"
+    if seen.os is OperatingSystem.WINDOWS:
+        raise NotReadyError(
+            "asked for a container with a GPU on a machine that runs Windows: containers are Linux, in WSL 2",
+            hint="judge that Linux, with the driver's number for Linux: --set os=linux --set glibc=2.39",
+        )
     container = container_for(seen, matrix, diagnosis.goal)
     if container is None or not container.suffices:
         raise _refusal(container, diagnosis)

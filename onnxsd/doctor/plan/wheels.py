@@ -8,10 +8,12 @@ from typing import Any
 
 from onnxsd.doctor.actions import Action, Install, Installer, NewVenv, Remove, Step, Target, steps_of
 from onnxsd.doctor.finding import Diagnosis
+from onnxsd.doctor.fit import takes_cpu_wheels
 from onnxsd.doctor.folders import removable
 from onnxsd.doctor.recommend import Recommendation
 from onnxsd.doctor.remedy import Pip
 from onnxsd.doctor.shells import Shell, line
+from onnxsd.errors import NotReadyError
 from onnxsd.machine import Machine, OperatingSystem
 from onnxsd.matrix import Matrix
 
@@ -54,11 +56,21 @@ def wheel_list(diagnosis: Diagnosis, matrix: Matrix, installer: Installer = Inst
     """What the machine needs for its goal: the recommended runtime, or the CPU's where none suffices.
 
     onnxsd itself is not in it: it is there already, or its facts would not be.
+
+    Raises:
+        NotReadyError: no wheels can be named for the machine's system or its Python.
     """
     seen = diagnosis.machine
+    _refuse_untagged(seen)
     best = diagnosis.recommendation
     if best is not None and not best.suffices:
         best = None
+    if best is None and not takes_cpu_wheels(seen, matrix):
+        raise NotReadyError(
+            f"asked for wheels for Python {seen.python.version} ({seen.python.abi}) on {seen.platform}: "
+            "no onnxruntime that serves has one",
+            hint="use CPython 3.11 to 3.14: --set python=3.12 lists its wheels",
+        )
     wanted = _wanted(best, diagnosis, matrix)
     there = Target(installer=installer, windows=seen.os is OperatingSystem.WINDOWS)
     carried = _on_the_machine(wanted, preparations=diagnosis.preparations)
@@ -69,6 +81,15 @@ def wheel_list(diagnosis: Diagnosis, matrix: Matrix, installer: Installer = Inst
         fetch=tuple(_downloads(wanted, seen)),
         install=steps_of(carried, there),
     )
+
+
+def _refuse_untagged(seen: Machine) -> None:
+    """Without a tag `pip download` takes wheels for the machine that it runs on, and says nothing."""
+    if next(_named_tags(seen), None) is None:
+        raise NotReadyError(
+            f"asked for wheels for {seen.platform}: the tags that its pip takes are not known here",
+            hint="run `onnxsd doctor --save-facts FILE` there, and give `--wheel-list --facts FILE` here",
+        )
 
 
 def _wanted(best: Recommendation | None, diagnosis: Diagnosis, matrix: Matrix) -> Pip:
