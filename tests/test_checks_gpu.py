@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from doctor_cases import found_by, load, settings, with_variable
+from doctor_cases import found_by, load, settings, with_fields, with_variable
+from packaging.version import Version
 
 from onnxsd.doctor import Finding, Severity
 from onnxsd.doctor.checks.reference import _cudnn_version
 from onnxsd.doctor.checks.visible import visible
 from onnxsd.doctor.native_log import cuda_failure, missing_library, reason_in
-from onnxsd.machine import Container, Gpu, Machine, Outcome, Provider
+from onnxsd.machine import Container, Gpu, Machine, Origin, Outcome, Provider
 from onnxsd.matrix import Goal
 from onnxsd.records import Dotted
 
@@ -39,6 +40,22 @@ def saying(seen: Machine, message: str) -> Machine:
         for one in seen.probes or ()
     )
     return replace(seen, probes=probes)
+
+
+def loading(seen: Machine, origin: Origin) -> Machine:
+    """The machine whose session on CUDA had loaded the copies of one origin."""
+    paths = tuple(one.path for one in seen.libraries if one.origin is origin)
+    probes = tuple(
+        replace(one, loaded=paths) if one.provider is Provider.CUDA else one for one in seen.probes or ()
+    )
+    return replace(seen, probes=probes)
+
+
+def test_an_old_pip_stops_nothing_where_a_session_runs() -> None:
+    old = with_fields(pip=Version("19.3"))(load("healthy_cuda13"))
+
+    assert only("pip-too-old", old).severity is Severity.WARNING
+    assert only("pip-too-old", replace(old, probes=None)).severity is Severity.ERROR
 
 
 @pytest.mark.parametrize(
@@ -241,6 +258,8 @@ def test_other_libraries_on_the_path_are_an_error_only_where_the_session_failed(
 
     assert only("library-path-shadows", runs).severity is Severity.WARNING
     assert only("library-path-shadows", replace(runs, probes=None)).severity is Severity.WARNING
+    assert only("library-path-shadows", loading(runs, Origin.PIP)).severity is Severity.INFO
+    assert only("library-path-shadows", loading(runs, Origin.LD_LIBRARY_PATH)).severity is Severity.WARNING
     assert only("library-path-shadows", saying(runs, LINUX_LOG)).severity is Severity.ERROR
 
 

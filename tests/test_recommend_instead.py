@@ -102,6 +102,8 @@ def test_jetson_has_an_index_of_its_own() -> None:
     assert first.index.url is not None
     assert "jp6" in first.index.url
     assert f"--index-url {first.index.url}" in first.remedy.commands[-1]
+    (told,) = (remedy for one in findings_of(diagnosis, "jetson") for remedy in one.remedies)
+    assert told.commands == first.remedy.commands
     assert diagnosis.instead[-1].package == "onnxruntime"
 
 

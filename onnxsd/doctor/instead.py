@@ -12,11 +12,11 @@ from onnxsd.doctor.actions import DEFAULT_INDEX, Index
 from onnxsd.doctor.fit import takes_cpu_wheels
 from onnxsd.doctor.folders import removable
 from onnxsd.doctor.remedy import Pip
-from onnxsd.machine import CpuArchitecture, Machine, OperatingSystem
+from onnxsd.machine import CpuArchitecture, Gpu, Machine, OperatingSystem
 from onnxsd.matrix import Feed, Matrix, Runtime
+from onnxsd.records import Dotted
 
 _JETSON = "linux_aarch64_jetson"  # the matrix's name for JetPack, whose wheels no other system takes
-_TEGRA = ((7, 2), (8, 7), (11, 0))  # Xavier, Orin, Thor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,23 @@ def instead(machine: Machine, matrix: Matrix) -> tuple[Instead, ...]:
     """
     if not takes_cpu_wheels(machine, matrix):
         return ()
-    return (*_for_jetson(machine, matrix), *_for_other_gpus(machine, matrix), _for_the_cpu(machine, matrix))
+    return (*for_jetson(machine, matrix), *_for_other_gpus(machine, matrix), _for_the_cpu(machine, matrix))
 
 
-def _for_jetson(machine: Machine, matrix: Matrix) -> Iterator[Instead]:
-    tegra = any(gpu.compute_capability in _TEGRA for gpu in machine.gpus)
-    if not tegra or machine.arch is not CpuArchitecture.AARCH64:
+def jetson_modules(machine: Machine, matrix: Matrix) -> tuple[Gpu, ...]:
+    """The GPUs that are a Jetson's, which no wheel of the default index covers; none off aarch64."""
+    if machine.arch is not CpuArchitecture.AARCH64:
+        return ()
+    return tuple(gpu for gpu in machine.gpus if _is_jetson(gpu, matrix))
+
+
+def _is_jetson(gpu: Gpu, matrix: Matrix) -> bool:
+    return any("Jetson" in name for name in matrix.gpu_names(Dotted(gpu.compute_capability, "")))
+
+
+def for_jetson(machine: Machine, matrix: Matrix) -> Iterator[Instead]:
+    """The builds for the JetPack of a Jetson."""
+    if not jetson_modules(machine, matrix):
         return
     for feed in matrix.feeds:
         if _JETSON in feed.platforms:
@@ -78,8 +89,13 @@ def _for_other_gpus(machine: Machine, matrix: Matrix) -> Iterator[Instead]:
     vendors = tuple(dict.fromkeys(gpu.vendor for gpu in machine.other_gpus))
     for vendor in vendors:
         # The build for one maker before the build for all.
-        rows = [row for row in matrix.runtimes if _serves(row, vendor, machine, matrix)]
+        rows = runtimes_for(vendor, machine, matrix)
         yield from (_build_of(row, vendor, machine) for row in sorted(rows, key=lambda row: len(row.vendors)))
+
+
+def runtimes_for(vendor: str, machine: Machine, matrix: Matrix) -> tuple[Runtime, ...]:
+    """The packages that run on GPUs of a maker, on this system."""
+    return tuple(row for row in matrix.runtimes if _serves(row, vendor, machine, matrix))
 
 
 def _serves(row: Runtime, vendor: str, machine: Machine, matrix: Matrix) -> bool:

@@ -9,15 +9,15 @@ from packaging.requirements import Requirement
 from onnxsd.doctor.case import Case, check
 from onnxsd.doctor.finding import ByHand, Finding, Pip, Severity
 from onnxsd.doctor.gpu_code import Coverage, codes_text, coverage, describe
+from onnxsd.doctor.instead import for_jetson, jetson_modules, runtimes_for
 from onnxsd.doctor.native_log import cuda_failure
 from onnxsd.doctor.proof import gravity, runs_on_cuda, said
-from onnxsd.machine import CpuArchitecture, Gpu
+from onnxsd.machine import Gpu
 from onnxsd.matrix import Runtime
 from onnxsd.records import Dotted
 
 _FABRIC_NOT_READY = ("in-progress", "not-started")
 _BUSY = 46  # cudaErrorDevicesUnavailable
-_JETSON_PLATFORM = "linux_aarch64_jetson"  # the matrix's name for what their index holds
 
 
 @check("gpu-not-in-wheel", needs=("gpus", "distributions"))
@@ -180,10 +180,9 @@ def jetson(case: Case) -> Iterator[Finding]:
     Sources: fatbins of the aarch64 wheels; microsoft/onnxruntime#20503, #24380;
     dusty-nv/jetson-containers#1283.
     """
-    modules = [gpu for gpu in case.machine.gpus if _is_jetson(gpu, case)]
-    if case.machine.arch is not CpuArchitecture.AARCH64 or not modules or runs_on_cuda(case):
+    modules = jetson_modules(case.machine, case.matrix)
+    if not modules or runs_on_cuda(case):
         return
-    feeds = [row for row in case.matrix.feeds if _JETSON_PLATFORM in row.platforms]
     yield Finding(
         severity=case.stops_generate,
         summary=f"{describe(modules[0])} is a Jetson's GPU, which no wheel of the default index covers",
@@ -192,7 +191,9 @@ def jetson(case: Case) -> Iterator[Finding]:
             ByHand(
                 steps=("take the build for this JetPack from NVIDIA's index for Jetson",),
                 commands=tuple(
-                    f"python -m pip install {case.matrix.package} --index-url {row.url}" for row in feeds
+                    command
+                    for one in for_jetson(case.machine, case.matrix)
+                    for command in one.remedy.commands
                 ),
             ),
         ),
@@ -239,7 +240,7 @@ def other_gpu(case: Case) -> Iterator[Finding]:
     if case.machine.gpus:
         return
     for gpu in case.machine.other_gpus:
-        rows = _runtimes_for(gpu.vendor, case)
+        rows = runtimes_for(gpu.vendor, case.machine, case.matrix)
         if rows:
             yield Finding(
                 severity=Severity.WARNING if case.gpu_runtime else Severity.INFO,
@@ -252,20 +253,6 @@ def _covered(case: Case) -> list[tuple[Gpu, Coverage]]:
     """What the installed release's wheel holds for each GPU; nothing where that is not known."""
     wheel = case.gpu_release.wheel_for(case.machine.platform) if case.gpu_release else None
     return [(gpu, coverage(wheel, gpu)) for gpu in case.machine.gpus] if wheel else []
-
-
-def _is_jetson(gpu: Gpu, case: Case) -> bool:
-    names = case.matrix.gpu_names(Dotted(gpu.compute_capability, ""))
-    return any("Jetson" in name for name in names)
-
-
-def _runtimes_for(vendor: str, case: Case) -> list[Runtime]:
-    system = case.machine.os.value
-    return [
-        row
-        for row in case.matrix.runtimes
-        if vendor in row.vendors and system in row.systems and row.maintained
-    ]
 
 
 def _package_and_provider(row: Runtime) -> str:
