@@ -174,10 +174,19 @@ def _plain(text: str) -> str:
 
 @functools.cache
 def _compiled(phrase: str) -> re.Pattern[str]:
-    """A phrase that does not start or end within a word or a number: `so.1` is not in `so.12`."""
+    """A phrase that does not start or end within a word or a number: `so.1` is not in `so.12`.
+
+    Nor does it end within a dotted name or one with underscores: `onnxruntime` is not in `onnxruntime.capi`.
+    """
     pieces = (re.escape(piece) for piece in _plain(phrase).split(_ANY))
     middle = f".{{0,{_ANY_LIMIT}}}?".join(pieces)
-    return re.compile(_edge(phrase[0], "(?<!{})") + middle + _edge(phrase[-1], "(?!{})"))
+    return re.compile(
+        _edge(phrase[0], "(?<!{})") + middle + _edge(phrase[-1], "(?!{})") + _name_ends(phrase[-1])
+    )
+
+
+def _name_ends(last: str) -> str:
+    return "(?![_.][a-z])" if last.isalpha() else ""
 
 
 def _edge(character: str, around: str) -> str:
