@@ -235,6 +235,18 @@ def test_a_batch_counts_its_seeds_up(model: Path, here: Path) -> None:
     assert record("6.png").seed == 6
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_batch_does_not_replace_the_one_before(size: int, model: Path, here: Path) -> None:
+    count = 4 // size
+    options = ("--batch-size", str(size), "--batch-count", str(count), "-o", "x.png")
+
+    result = generate(model, "--seed", "4", *options)
+
+    assert result.stdout.splitlines() == [f"x-{n}.png (seed {n + 3})" for n in (1, 2, 3, 4)]
+    assert names_in(here) == [f"x-{n}.png" for n in (1, 2, 3, 4)]
+    assert [record(f"x-{n}.png").seed for n in (1, 2, 3, 4)] == [4, 5, 6, 7]
+
+
 def test_a_pattern_names_each_image(model: Path, here: Path) -> None:
     options = ("--seed", "4", "--batch-size", "2", "-o", "out-{index}-{seed}-{prompt}.jpg")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,23 +74,26 @@ def load(model: Path | None, *, provider: str, device: int, cuda_graph: bool) ->
 def make(pipeline: Pipeline, request: Request, plan: OutputPlan, *, with_grid: bool) -> Made:
     """Make every batch, and save its images before the next begins."""
     first = secrets.randbits(RANDOM_SEED_BITS) if request.seed is None else request.seed
+    seeds = range(first, first + request.batch_count * request.batch_size)
     # The last image's seed too: a refusal comes before the work, not after half of it.
-    check_seed(first + request.batch_count * request.batch_size - 1)
+    check_seed(seeds[-1])
+    # Chosen names are told apart over the whole run: else a batch would replace the images of the one before.
+    chosen = _paths(plan, request.prompt, seeds) if plan.replaces else ()
     files: list[Path] = []
     images: list[Any] = []
     seconds: dict[str, float] = defaultdict(float)
-    seeds: list[int] = []
     with step_progress() as progress:
-        for batch in range(request.batch_count):
-            output = _call(pipeline, request, first + batch * request.batch_size, progress)
+        for begin in range(0, len(seeds), request.batch_size):
+            batch = slice(begin, begin + request.batch_size)
+            output = _call(pipeline, request, seeds[batch][0], progress)
             for phase, passed in output.seconds.items():
                 seconds[phase] += passed
-            if batch == 0:
+            if begin == 0:
                 _warn(output)
             started = time.perf_counter()
-            files += _save(pipeline, request, output, plan)
+            paths = chosen[batch] or _paths(plan, request.prompt, seeds[batch])
+            files += _save(pipeline, request, output, plan, paths)
             seconds["save"] += time.perf_counter() - started
-            seeds += output.settings.seeds
             images += output.images
     overview = None
     if with_grid and len(images) > 1:
@@ -125,9 +129,14 @@ def _warn(output: PipelineOutput) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-def _save(pipeline: Pipeline, request: Request, output: PipelineOutput, plan: OutputPlan) -> list[Path]:
+def _paths(plan: OutputPlan, prompt: str, seeds: Sequence[int]) -> tuple[Path, ...]:
+    return plan.paths(seeds=seeds, prompts=[prompt] * len(seeds))
+
+
+def _save(
+    pipeline: Pipeline, request: Request, output: PipelineOutput, plan: OutputPlan, paths: Sequence[Path]
+) -> list[Path]:
     settings, manifest = output.settings, pipeline.engine.folder.manifest
-    paths = plan.paths(seeds=settings.seeds, prompts=[request.prompt] * len(settings.seeds))
     denoiser = manifest.component(manifest.latent.denoiser)
     saved = []
     for path, image, seed in zip(paths, output.images, settings.seeds, strict=True):
