@@ -55,7 +55,9 @@ def exported(
     except (UsageError, ResourceError, OSError) as error:
         if _is_whole(place):  # another process was faster
             return place
-        reason = error.message if isinstance(error, OnnxsdError) else str(error)
+        reason = (
+            error.message if isinstance(error, OnnxsdError) else f"cannot write {place}: {error.strerror}"
+        )
         place = _temporary_folder() / name
         say(f"{reason}; exporting the built-in model {name} into {place}, for this run alone")
         _export(name, place, target, precision)
