@@ -418,6 +418,7 @@ def test_where_nothing_fits_the_finding_says_what_would(seen: Machine, helps: li
 
     assert diagnosis.recommendation is None
     assert isinstance(remedy, ByHand)
-    cpu = ["or use the CPU: onnxsd[cpu]"] if seen.musl is None else []  # which has no wheel for musl either
+    # The CPU's package has no wheel for musl, nor for a free-threaded Python on Windows.
+    cpu = [] if seen.musl or seen.python.free_threaded else ["or use the CPU: onnxsd[cpu]"]
     assert list(remedy.steps) == [*helps, *cpu]
     assert [one.package for one in diagnosis.instead] == (["onnxruntime"] if cpu else [])
