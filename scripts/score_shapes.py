@@ -25,7 +25,7 @@ from PIL import Image
 from shapes.cases import make_cases
 from shapes.figures import Figure, apart, as_json, as_text, from_json, write_card
 from shapes.judge import Pixels
-from shapes.score import Scores, evaluate
+from shapes.score import GUIDANCE, Scores, evaluate
 
 from onnxsd import Pipeline, builtin
 from onnxsd.artifact import manifest
@@ -56,7 +56,7 @@ def _score(asked: argparse.Namespace, scratch: Path) -> int:
 
     folder = _exported(asked.model, asked.precision, scratch / "onnx")
     started = time.perf_counter()
-    painter = PipelinePainter(folder, asked.size)
+    painter = PipelinePainter(folder, asked.size, asked.steps, asked.sampler)
     painter(["a red circle"], [""], [0], 5.0)  # sessions are made when they are first needed
     loaded = time.perf_counter() - started
     painter.seconds.clear()
@@ -76,7 +76,9 @@ def _score(asked: argparse.Namespace, scratch: Path) -> int:
         _save(scores, asked.pictures)
     if asked.write_card:
         write_card(
-            _card(asked.model), figures, f"{asked.precision} on a CPU, {STEPS} steps, seed {asked.seed}:"
+            _card(asked.model),
+            figures,
+            f"{asked.precision} on a CPU, {painter.said}, guidance {GUIDANCE:g}, seed {asked.seed}:",
         )
     return exit_code(figures, asked.compare)
 
@@ -87,10 +89,16 @@ class PipelinePainter:
     seconds: what each picture took.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, steps: int, sampler: str | None) -> None:
         self.pipeline = Pipeline.from_pretrained(folder, provider="cpu")
         self.size = size
+        self._steps, self._sampler = steps, sampler
         self.seconds: list[float] = []
+
+    @property
+    def said(self) -> str:
+        """Steps and sampler in words."""
+        return f"{self._steps} steps" + (f" of {self._sampler}" if self._sampler else "")
 
     def __call__(
         self, prompts: Sequence[str], negative_prompts: Sequence[str], seeds: Sequence[int], guidance: float
@@ -106,7 +114,8 @@ class PipelinePainter:
             negative_prompt=negative_prompt or None,
             height=self.size,
             width=self.size,
-            num_inference_steps=STEPS,
+            num_inference_steps=self._steps,
+            sampler=self._sampler,
             guidance_scale=guidance,
             seed=seed,
         )
@@ -171,6 +180,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--negatives", type=int, default=48, help="pairs of pictures for negative prompts")
     parser.add_argument("--reconstructions", type=int, default=200, help="pictures for the VAE (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts (default 0)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"of each picture (default {STEPS})")
+    parser.add_argument("--sampler", help="by its name in `onnxsd samplers` (default: the model's own)")
     parser.add_argument("--size", type=int, default=128, help="pixels of a side (default 128)")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print the figures as JSON")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="save every picture here")
