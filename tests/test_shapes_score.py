@@ -249,6 +249,10 @@ def test_the_script_scores_an_export(
         "1",
         "--size",
         "64",
+        "--steps",
+        "2",
+        "--sampler",
+        "dpm++2m",
         "--json",
     ]
     given = ["score_shapes.py", *few, "--model", str(workshop.export().path), "--pictures", str(out)]
@@ -261,6 +265,17 @@ def test_the_script_scores_an_export(
     lines = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
     assert {path.stem for path in out.glob("*.png")} == {line.split("\t")[0] for line in lines}
     assert len(lines) == 6
+
+
+@pytest.mark.reference
+def test_a_sampler_that_is_not_known_is_wrong_usage(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["score_shapes.py", "--model", str(workshop.export().path), "--sampler", "eular"]
+    monkeypatch.setattr("sys.argv", given)
+
+    assert score_shapes.main() == 2
+    assert "eular" in capsys.readouterr().err
 
 
 def test_the_scripts_exit_code_says_whether_two_runs_agree(
