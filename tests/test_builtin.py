@@ -34,9 +34,13 @@ from onnxsd.models.families import FAMILIES, OWN_DEFAULTS, with_own_defaults
 from onnxsd.tensors import DType
 from onnxsd.weights import stream
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from ship_shapes import LARGEST_BYTES
+
 NAME = "shapes"
-LARGEST_BYTES = 14_000_000
 UNCHECKED = ("--target", "portable", "--check", "none")
+each_model = pytest.mark.parametrize("name", LARGEST_BYTES)
 QUICK = ("--steps", "1", "--size", "64x64")
 EXPORTING = "exporting the built-in model shapes into "
 SDXL = FAMILIES["StableDiffusionXLPipeline"]
@@ -67,12 +71,17 @@ def assert_whole(folder: Path) -> None:
 # In the package
 
 
-def test_the_package_holds_the_model_and_its_card() -> None:
-    folder = builtin.folder(NAME)
-    size_bytes = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+def test_the_package_holds_each_model_that_is_shipped() -> None:
+    assert sorted(builtin.names()) == sorted(LARGEST_BYTES)
 
-    assert NAME in builtin.names()
-    assert 0 < size_bytes <= LARGEST_BYTES
+
+@each_model
+def test_a_model_is_small_with_all_its_files_and_has_a_card(name: str) -> None:
+    folder = builtin.folder(name)
+    size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    assert list(folder.rglob("*.safetensors"))
+    assert size_bytes <= LARGEST_BYTES[name]
     assert (folder / builtin.CARD).read_text(encoding="utf-8").strip()
 
 
@@ -119,8 +128,9 @@ def test_the_export_passes_its_checks(user: Path) -> None:
     assert "FAILED" not in result.stdout
 
 
-def test_the_cuda_operators_take_its_widths(user: Path) -> None:
-    result = run("export", NAME, user / "out", "--target", "cuda", "--check", "none")
+@each_model
+def test_the_cuda_operators_take_its_widths(name: str, user: Path) -> None:
+    result = run("export", name, user / "out", "--target", "cuda", "--check", "none")
 
     assert result.exit_code == 0, result.stderr
     chosen = {
@@ -132,10 +142,12 @@ def test_the_cuda_operators_take_its_widths(user: Path) -> None:
     assert chosen == {("group_norm", "fused_group_norm"), ("attention", "multi_head_attention")}
 
 
-def test_no_file_names_a_place_on_the_machine_that_made_it() -> None:
-    configurations = builtin.folder(NAME).glob("**/*.json")
+@each_model
+def test_no_file_names_a_place_on_the_machine_that_made_it(name: str) -> None:
+    configurations = list(builtin.folder(name).glob("**/*.json"))
     named = [path for path in configurations if '"_name_or_path"' in path.read_text(encoding="utf-8")]
 
+    assert configurations
     assert named == []
 
 
@@ -206,13 +218,14 @@ def test_own_defaults_that_cannot_be_are_named(own: object) -> None:
 
 
 @pytest.mark.reference
-def test_diffusers_reads_the_checkpoint_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    from diffusers import StableDiffusionXLPipeline
+@each_model
+def test_diffusers_reads_the_checkpoint_without_a_word(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    from diffusers import DiffusionPipeline
     from diffusers.utils import logging
 
     logging.enable_propagation()
     try:
-        pipeline = StableDiffusionXLPipeline.from_pretrained(builtin.folder(NAME), low_cpu_mem_usage=False)
+        pipeline = DiffusionPipeline.from_pretrained(builtin.folder(name), low_cpu_mem_usage=False)
     finally:
         logging.disable_propagation()
 
