@@ -1,7 +1,7 @@
 """The networks of `shapes`: SDXL's topology, and Stable Diffusion 1.5's, at widths that fit a package.
 
 All widths are multiples of 16 and the groups are 8, so that a group has an even number of channels, which
-ONNX Runtime's GroupNorm asks for; heads are 8, 16 or 32 wide, a multiple of 8, which fused attention asks for.
+ONNX Runtime's GroupNorm asks for; heads are 8, 16 or 32 wide, a multiple of 8, as fused attention wants.
 """
 
 from __future__ import annotations
