@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from onnxsd.artifact.folder import Folder
 from onnxsd.cli import main
 from onnxsd.export import synthetic
-from onnxsd.export.export import export
+from onnxsd.export.export import Silent, export
 from onnxsd.export.source import resolve
 from onnxsd.ops import Target
 from onnxsd.tensors import DType
@@ -67,19 +67,6 @@ def change_tensors(path: Path, change: Callable[[dict[str, Any]], None]) -> None
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
-
-
-class Silent:
-    """Somebody who wants to hear nothing of how far an export is."""
-
-    def stage(self, text: str) -> None:
-        """A step begins."""
-
-    def total(self, size_bytes: int) -> None:
-        """So many bytes of weights will be written."""
-
-    def wrote(self, size_bytes: int) -> None:
-        """So many bytes were written."""
 
 
 class Workshop:

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from onnxsd import Pipeline, builtin
-from onnxsd.export.export import export
+from onnxsd.export.export import Silent, export
 from onnxsd.export.source import resolve
 from onnxsd.ops import Target
 from onnxsd.tensors import DType
@@ -24,16 +24,6 @@ DIFFUSERS = FOLDER / "shapes-diamond.safetensors"
 KOHYA = FOLDER / "shapes-diamond-kohya.safetensors"
 UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
 PROMPT = "a red diamond in the center on a white background"
-
-
-class Silent:
-    """Nobody is told how far an export is."""
-
-    def stage(self, text: str) -> None: ...
-
-    def total(self, size_bytes: int) -> None: ...
-
-    def wrote(self, size_bytes: int) -> None: ...
 
 
 def changes() -> dict[str, npt.NDArray[np.float32]]:

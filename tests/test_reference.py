@@ -19,7 +19,7 @@ from onnxsd.artifact.manifest import CheckRecord, InitializerRecord
 from onnxsd.cli import main
 from onnxsd.errors import NotReadyError, VerificationError
 from onnxsd.export import synthetic
-from onnxsd.export.export import export
+from onnxsd.export.export import Silent, export
 from onnxsd.export.source import resolve
 from onnxsd.ops import Target
 from onnxsd.session import Choice, Provider
@@ -221,8 +221,6 @@ def export_with_reference(checkpoint: Path, out: Path) -> Result:
 
 
 def test_a_further_check_that_fails_leaves_nothing(workshop: Workshop, tmp_path: Path) -> None:
-    from checkpoints import Silent
-
     seen: list[Path] = []
 
     def refuse(folder: Any) -> list[CheckRecord]:

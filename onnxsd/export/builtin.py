@@ -14,7 +14,7 @@ from pathlib import Path
 from onnxsd import __version__, builtin
 from onnxsd.artifact.folder import files_of, hash_of, open_folder
 from onnxsd.errors import BadInputError, OnnxsdError, ResourceError, UsageError
-from onnxsd.export.export import export
+from onnxsd.export.export import Silent, export
 from onnxsd.export.source import Say, from_package
 from onnxsd.ops import Target
 from onnxsd.tensors import DType
@@ -99,7 +99,7 @@ def _set_aside(place: Path) -> None:
 def _export(name: str, place: Path, target: Target, precision: DType) -> None:
     """Export without checks: what ships was checked when it was released, and the engine refuses NaN."""
     source = from_package(name)
-    export(source, place, target=target, precision=precision, choice=None, report=_Nobody())
+    export(source, place, target=target, precision=precision, choice=None, report=Silent())
 
 
 def _temporary_folder() -> Path:
@@ -111,16 +111,3 @@ def _temporary_folder() -> Path:
         ) from error
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-class _Nobody:
-    """Who is told of an export of a second."""
-
-    def stage(self, text: str) -> None:
-        """A step begins."""
-
-    def total(self, size_bytes: int) -> None:
-        """So many bytes of weights will be written."""
-
-    def wrote(self, size_bytes: int) -> None:
-        """So many bytes were written."""

@@ -60,6 +60,19 @@ class Reporter(Protocol):
         """So many bytes were written."""
 
 
+class Silent(Reporter):
+    """Who wants to hear nothing of how far an export is."""
+
+    def stage(self, text: str) -> None:
+        """Not told."""
+
+    def total(self, size_bytes: int) -> None:
+        """Not told."""
+
+    def wrote(self, size_bytes: int) -> None:
+        """Not told."""
+
+
 def export(
     source: Source,
     out: Path,

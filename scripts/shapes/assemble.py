@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -39,13 +38,4 @@ def write_pipeline(
         )
     pipeline.to(torch.float16)
     pipeline.save_pretrained(folder)
-    for config in folder.glob("*/config.json"):
-        _forget_where_it_was(config)
     return pipeline
-
-
-def _forget_where_it_was(config: Path) -> None:
-    """Drop the training machine's folder, which diffusers notes of a network that was loaded from one."""
-    found = json.loads(config.read_text(encoding="utf-8"))
-    if found.pop("_name_or_path", None) is not None:
-        config.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")

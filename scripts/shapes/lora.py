@@ -13,7 +13,6 @@ from torch.nn.utils import parametrize
 
 RANK = 4
 ADAPTED = re.compile(r"\.attn[12]\.(to_q|to_k|to_v|to_out\.0)$")
-DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 
 
 class LowRank(torch.nn.Module):  # type: ignore[misc]  # torch is not typed here
