@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,9 @@ def make_pools(
     else:
         made = [_chunk(*job) for job in jobs]
     return tuple(
-        _pool(bucket, [rows for job, rows in zip(jobs, made, strict=True) if job[1] == number], device)
+        pool_of(
+            bucket, _joined([rows for job, rows in zip(jobs, made, strict=True) if job[1] == number]), device
+        )
         for number, (bucket, _) in enumerate(wanted)
     )
 
@@ -105,10 +107,32 @@ def shared_out(buckets: Sequence[Bucket], pictures: int) -> list[tuple[Bucket, i
     return [(bucket, max(1, round(pictures * bucket.share))) for bucket in buckets]
 
 
-def _pool(bucket: Bucket, chunks: Sequence[dict[str, Array]], device: torch.device) -> Pool:
-    joined = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    tensors = {name: torch.from_numpy(value).to(device) for name, value in joined.items()}
+def pool_of(bucket: Bucket, columns: Mapping[str, Array], device: torch.device) -> Pool:
+    """The pool whose columns, by their names in `Pool`, are these."""
+    tensors = {name: torch.from_numpy(value).to(device) for name, value in columns.items()}
     return Pool(bucket=bucket, **tensors)
+
+
+def views(bucket: Bucket, offset: Array, beyond: Array, scale: Array) -> dict[str, Array]:
+    """Columns of a pool: how pictures are looked at, with the micro-conditions that say so.
+
+    offset: (N, 2), pixels of the canvas above and left of the picture; beyond: (N, 2), by how much the canvas
+    is larger, where that is more than the offset; scale: (N,), the original's size where the canvas's is 1.
+    """
+    size = np.array([bucket.height, bucket.width], np.float32)
+    canvas = size + np.maximum(offset, beyond)
+    original = np.round(canvas * scale[:, None])
+    ids = np.concatenate([original, offset, np.broadcast_to(size, offset.shape)], axis=1)
+    return {
+        "time_ids": ids.astype(np.float32),
+        "softness": (1 / scale).astype(np.float32),
+        "offset": offset.astype(np.float32),
+        "canvas": canvas.astype(np.float32),
+    }
+
+
+def _joined(chunks: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def _chunk(seed: int, number: int, first: int, count: int, bucket: Bucket) -> dict[str, Array]:
@@ -117,27 +141,18 @@ def _chunk(seed: int, number: int, first: int, count: int, bucket: Bucket) -> di
     return {
         "scenes": pack([scene for scene, _ in pairs], rng),
         "tokens": token_ids([text for _, text in pairs]).astype(np.int16),
-        **_views(rng, count, bucket),
+        **_random_views(rng, count, bucket),
     }
 
 
-def _views(rng: np.random.Generator, count: int, bucket: Bucket) -> dict[str, Array]:
-    """How pictures are looked at, with the micro-conditions that say so.
+def _random_views(rng: np.random.Generator, count: int, bucket: Bucket) -> dict[str, Array]:
+    """A quarter is cropped, three in ten were smaller.
 
-    A quarter is a window of a larger canvas whose top left corner is not the canvas's: what SDXL calls the
-    crop's coordinates. Three in ten come from a smaller original, whose edges are soft when enlarged.
+    A crop is a window of a larger canvas whose top left corner is not the canvas's: what SDXL calls the
+    crop's coordinates. A smaller original's edges are soft when it is enlarged.
     """
-    size = np.array([bucket.height, bucket.width], np.float32)
     cropped = rng.random(count) < 0.25
     offset = rng.integers(0, LARGEST_SHIFT + 1, (count, 2)) * cropped[:, None]
     beyond = rng.integers(0, LARGEST_SHIFT + 1, (count, 2)) * (offset > 0)
-    canvas = size + np.maximum(offset, beyond)
     scale = np.where(rng.random(count) < 0.3, rng.uniform(0.25, 1.0, count), 1.0)
-    original = np.round(canvas * scale[:, None])
-    ids = np.concatenate([original, offset, np.broadcast_to(size, (count, 2))], axis=1)
-    return {
-        "time_ids": ids.astype(np.float32),
-        "softness": (1 / scale).astype(np.float32),
-        "offset": offset.astype(np.float32),
-        "canvas": canvas.astype(np.float32),
-    }
+    return views(bucket, offset, beyond, scale)

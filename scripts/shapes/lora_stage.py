@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from diffusers import StableDiffusionXLPipeline
 
 from shapes.captions import Named, phrase, sample_captioned
-from shapes.dataset import BUCKETS, Pool
+from shapes.dataset import BUCKETS, Pool, pool_of, views
 from shapes.denoiser_stage import Objective
 from shapes.graphed import Weights
 from shapes.lora import adapt, write
@@ -60,7 +59,11 @@ def make_pool(pictures: int, seed: int, device: torch.device) -> Pool:
     new = list(itertools.islice(_diamonds(rng), pictures - len(familiar)))
     scenes = pack([scene for scene, _ in (*new, *familiar)], rng)
     scenes[: len(new), BACKGROUND_COLUMNS + ANGLE] += TURN
-    return _pool(scenes, [text for _, text in (*new, *familiar)], device)
+    tokens = token_ids([text for _, text in (*new, *familiar)]).astype(np.int16)
+    bucket = replace(BUCKETS[0], share=1.0)
+    whole = np.zeros((pictures, 2))
+    plain = views(bucket, offset=whole, beyond=whole, scale=np.ones(pictures))
+    return pool_of(bucket, {"scenes": scenes, "tokens": tokens, **plain}, device)
 
 
 def _diamonds(rng: np.random.Generator) -> Iterator[tuple[Scene, str]]:
@@ -76,18 +79,3 @@ def _diamonds(rng: np.random.Generator) -> Iterator[tuple[Scene, str]]:
         text = phrase(scene, named, rng)
         if _SQUARE.search(text):  # under its plain name: a synonym would stay
             yield scene, _SQUARE.sub(WORD, text)
-
-
-def _pool(scenes: npt.NDArray[np.float32], texts: list[str], device: torch.device) -> Pool:
-    bucket = replace(BUCKETS[0], share=1.0)
-    size = torch.tensor([bucket.height, bucket.width], dtype=torch.float32, device=device)
-    count = len(scenes)
-    return Pool(
-        bucket=bucket,
-        scenes=torch.from_numpy(scenes).to(device),
-        tokens=torch.from_numpy(token_ids(texts).astype(np.int16)).to(device),
-        time_ids=torch.cat([size, torch.zeros(2, device=device), size]).expand(count, 6),
-        softness=torch.ones(count, device=device),
-        offset=torch.zeros(count, 2, device=device),
-        canvas=size.expand(count, 2),
-    )
