@@ -44,6 +44,7 @@ class Recommendation:
     index: Index
     wheel_tag: str
     suffices: bool
+    requirement: str  # what pip is asked for: `onnxruntime-gpu[cuda,cudnn]==1.31.1`
     companions: tuple[str, ...]
     remarks: tuple[str, ...]  # what to know of this release on this machine
     preparations: tuple[Action, ...]  # before anything is installed: a virtual environment, a newer pip
@@ -51,12 +52,6 @@ class Recommendation:
     rejected: tuple[Rejected, ...]
     ways: tuple[Way, ...] = ()  # what would give a newer release; looked for where this one does not suffice
     container: Container | None = None  # where the operating system stands in the way
-
-    @property
-    def requirement(self) -> str:
-        """What pip is asked for: `onnxruntime-gpu[cuda,cudnn]==1.31.1`."""
-        extras = f"[{','.join(self.extras)}]" if self.extras else ""
-        return f"{self.package}{extras}=={self.version}"
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -102,10 +97,11 @@ def recommend(
     if found.suffices or not ways:
         return found
     in_the_way = {one.kind for row in choice.rejected for one in row.obstacles}
+    inside = container_for(machine, matrix, goal)
     return replace(
         found,
-        ways=ways_out(machine, matrix, goal, newer_than=found.version),
-        container=container_for(machine, matrix, goal) if in_the_way & {Kind.LIBC, Kind.PYTHON} else None,
+        ways=ways_out(machine, matrix, goal, inside, newer_than=found.version),
+        container=inside if in_the_way & {Kind.LIBC, Kind.PYTHON} else None,
     )
 
 
@@ -153,6 +149,7 @@ def preparations(machine: Machine, matrix: Matrix) -> tuple[Action, ...]:
 def _recommendation(choice: Choice, machine: Machine, matrix: Matrix, goal: Goal) -> Recommendation:
     release = choice.release
     index = Index(name=choice.feed.name, url=choice.feed.url) if choice.feed else DEFAULT_INDEX
+    companions = beside.companions(release, machine, matrix)
     return Recommendation(
         package=matrix.package,
         version=release.version,
@@ -160,10 +157,11 @@ def _recommendation(choice: Choice, machine: Machine, matrix: Matrix, goal: Goal
         index=index,
         wheel_tag=_wheel_tag(release, machine),
         suffices=matrix.meets_floor(release, goal),
-        companions=beside.companions(release, machine, matrix),
+        requirement=matrix.requirement(release),
+        companions=companions,
         remarks=tuple(_remarks(choice, machine, matrix)),
         preparations=preparations(machine, matrix),
-        remedy=_remedy(release, index, machine, matrix),
+        remedy=_remedy(release, companions, index, machine, matrix),
         rejected=choice.rejected,
     )
 
@@ -174,14 +172,14 @@ def _wheel_tag(release: Release, machine: Machine) -> str:
     return str(tag) if tag else f"{machine.python.abi}-{machine.python.abi}-any"
 
 
-def _remedy(release: Release, index: Index, machine: Machine, matrix: Matrix) -> Pip:
+def _remedy(
+    release: Release, companions: tuple[str, ...], index: Index, machine: Machine, matrix: Matrix
+) -> Pip:
     """In a new virtual environment nothing is there to be removed or written again."""
-    extras = f"[{','.join(release.extras)}]" if release.extras else ""
-    wanted = f"{matrix.package}{extras}=={release.version}"
+    wanted = matrix.requirement(release)
     fresh = machine.python.externally_managed
-    needs = beside.companions(release, machine, matrix)
-    if index.url is not None:  # a feed does not hold what its wheels depend on
-        needs = (*(release.requires or ()), *needs)
+    # A feed does not hold what its wheels depend on.
+    needs = companions if index.url is None else (*(release.requires or ()), *companions)
     return Pip(
         uninstall=() if fresh else beside.to_remove(release, machine, matrix),
         install=("onnxsd[run]", *needs) if index.url is not None else ("onnxsd[run]", wanted, *needs),

@@ -66,16 +66,23 @@ class Container:
 
 
 def ways_out(
-    machine: Machine, matrix: Matrix, goal: Goal, *, newer_than: Version | None = None
+    machine: Machine,
+    matrix: Matrix,
+    goal: Goal,
+    inside: Container | None,
+    *,
+    newer_than: Version | None = None,
 ) -> tuple[Way, ...]:
-    """Each change of one thing that gives a newer release, then the container, then it with a new driver."""
+    """Each change of one thing that gives a newer release, then the container, then it with a new driver.
+
+    inside: what `container_for` found for the same machine and goal.
+    """
     tries = (
         _newer_systems(machine, matrix),
         _other_pythons(machine, matrix),
         _newer_drivers(machine, matrix),
     )
     ways = [_best(one, machine, matrix, goal) for one in tries]
-    inside = container_for(machine, matrix, goal)
     if inside is not None:
         ways.append(_way(inside.text, inside.choice, matrix, goal))
         if not inside.suffices:

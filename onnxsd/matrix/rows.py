@@ -52,6 +52,11 @@ class Matrix:
         """The row of one release."""
         return next((row for row in self.releases if row.version == version), None)
 
+    def requirement(self, release: Release) -> str:
+        """What pip is asked for: `onnxruntime-gpu[cuda,cudnn]==1.31.1`."""
+        extras = f"[{','.join(release.extras)}]" if release.extras else ""
+        return f"{self.package}{extras}=={release.version}"
+
     def floor(self, goal: Goal, package: str, cuda_major: int | None = None) -> Floor | None:
         """The floor that a build of `package` has to meet; None where no build for that CUDA serves."""
         rows = (row for row in self.floors if row.goal is goal and row.package == package)

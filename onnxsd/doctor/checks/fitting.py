@@ -9,7 +9,7 @@ from onnxsd.doctor.finding import ByHand, Finding, Severity
 from onnxsd.doctor.fit import Kind, of_a_kind_with_wheels
 from onnxsd.doctor.proof import runs_on_cuda
 from onnxsd.doctor.recommend import in_the_way_of_all, serving, too_old_for
-from onnxsd.doctor.ways import ways_out
+from onnxsd.doctor.ways import Way, container_for, ways_out
 
 
 @check("no-wheel-serves", needs=("platform_tags",))
@@ -31,7 +31,7 @@ def no_wheel_serves(case: Case) -> Iterator[Finding]:
     # The floors are releases themselves, so there are some; the nearest says what to do.
     rows = serving(case.machine, case.matrix, case.goal)
     nearest = min(rows, key=lambda row: len(row.obstacles))
-    ways = best.ways if best else ways_out(case.machine, case.matrix, case.goal)
+    ways = best.ways if best else _ways_out(case)
     helps = tuple(f"{way.change} gives {way.version}" for way in ways if way.suffices)
     cpu = ("or use the CPU: onnxsd[cpu]",) if case.takes_wheels else ()
     yield Finding(
@@ -114,6 +114,11 @@ def pip_missing(case: Case) -> Iterator[Finding]:
                 ),
             ),
         )
+
+
+def _ways_out(case: Case) -> tuple[Way, ...]:
+    inside = container_for(case.machine, case.matrix, case.goal)
+    return ways_out(case.machine, case.matrix, case.goal, inside)
 
 
 def _obstacle(case: Case, kind: Kind, does: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from onnxsd.doctor.case import Case, check, names_of
 from onnxsd.doctor.finding import Finding, Pip, Severity
 from onnxsd.doctor.proof import gravity
 from onnxsd.machine import Distribution
-from onnxsd.matrix import LibraryPackage, Release
+from onnxsd.matrix import LibraryPackage, Matrix, Release
 
 _CUDA_11 = 11  # `ort-cuda11-build` reports those
 
@@ -68,7 +68,7 @@ def nvidia_packages_incomplete(case: Case) -> Iterator[Finding]:
         + " and ".join(packages),
         because="only the extras `cuda` and `cudnn` together bring all of them",
         evidence=tuple(f"{row.package} brings {', '.join(_names(case, row)[:1])}" for row in missing),
-        remedies=(Pip(install=_completed(release, packages)),),
+        remedies=(Pip(install=_completed(case.matrix, release, packages)),),
     )
 
 
@@ -159,10 +159,10 @@ def _of_other_majors(case: Case, major: int) -> tuple[Distribution, ...]:
     return tuple(one for one in case.machine.distributions if one.name in packages)
 
 
-def _completed(release: Release, packages: tuple[str, ...]) -> tuple[str, ...]:
+def _completed(matrix: Matrix, release: Release, packages: tuple[str, ...]) -> tuple[str, ...]:
     """The release with its extras, which pin versions that fit; without extras, the packages by name."""
     if release.extras and release.extras_fault is None:
-        return (f"onnxruntime-gpu[{','.join(release.extras)}]=={release.version}",)
+        return (matrix.requirement(release),)
     return tuple(item for item in release.companions if item.startswith(packages)) or packages
 
 
