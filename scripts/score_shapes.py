@@ -6,7 +6,7 @@ Usage: python scripts/score_shapes.py [--model NAME_OR_FOLDER] [--precision fp32
 Exports the checkpoint (the built-in `shapes` unless another is named; an export is taken as it is), paints
 each prompt in 20 steps at guidance 5, and prints each figure with its bar. The exit code is 1 when a bar is
 missed, or with --compare when a figure that has one is more than a point away from that of the run whose
---json output the file holds. About 800 pictures: six minutes on two cores. Needs onnxsd[cpu,reference,test].
+--json output the file holds. About 750 pictures: six minutes on two cores. Needs onnxsd[cpu,reference,test].
 """
 
 from __future__ import annotations

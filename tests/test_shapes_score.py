@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,6 +94,23 @@ def test_a_painter_that_draws_what_is_asked_reaches_every_bar() -> None:
     assert by_name["negative colour: shape unchanged"].value == 100
     assert by_name["guidance: gain"].value == 100
     assert len(scores.pictures) == 30 + 12 + 30 + 12 + 2 * 12
+
+
+@pytest.mark.reference
+def test_no_picture_is_painted_twice() -> None:
+    asked: Counter[tuple[str, str, int, float]] = Counter()
+    oracle = Oracle(FEW)
+
+    def counting(
+        prompts: Sequence[str], negative_prompts: Sequence[str], seeds: Sequence[int], guidance: float
+    ) -> Pixels:
+        asked.update((*one, guidance) for one in zip(prompts, negative_prompts, seeds, strict=True))
+        return oracle(prompts, negative_prompts, seeds, guidance)
+
+    evaluate(counting, FEW)
+
+    assert asked.most_common(1)[0][1] == 1
+    assert len(asked) == 2 * (30 + 12) + 3 * 12
 
 
 @pytest.mark.reference

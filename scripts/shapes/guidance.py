@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from shapes.cases import Open
 from shapes.figures import Figure, share
 from shapes.judge import Pixels, judge
-from shapes.painter import Painter
+from shapes.painter import Painter, painted
 from shapes.scene import Position
 
 GAIN_MIN = 5.0  # points: in the captions 85 % of the unnamed places are the center, so 15 can be gained
 
 
 def guidance_effect(
-    paint: Painter, cases: Sequence[Open], guidance: float, unguided: float
+    paint: Painter, cases: Sequence[Open], guided: Sequence[Pixels], guidance: float, unguided: float
 ) -> tuple[Figure, ...]:
     """The share of pictures in whose center the object is, of prompts that name no place.
 
     What a prompt names is right without guidance too, nearly always, so counting that shows little.
+    guided: the pictures of the cases at `guidance`.
     """
-    with_it, without = (_centered(paint, cases, scale) for scale in (guidance, unguided))
+    with_it = _centered(guided, guidance)
+    without = _centered(painted(paint, cases, unguided), unguided)
     return (
         with_it,
         without,
@@ -28,10 +30,8 @@ def guidance_effect(
     )
 
 
-def _centered(paint: Painter, cases: Sequence[Open], guidance: float) -> Figure:
-    prompts, seeds = [case.prompt for case in cases], [case.seed for case in cases]
-    pixels = paint(prompts, [""] * len(cases), seeds, guidance) if cases else ()
-    return share(f"guidance {guidance:g}: an unnamed place is the center", [_center(one) for one in pixels])
+def _centered(pictures: Sequence[Pixels], guidance: float) -> Figure:
+    return share(f"guidance {guidance:g}: an unnamed place is the center", [_center(one) for one in pictures])
 
 
 def _center(picture: Pixels) -> bool:

@@ -7,26 +7,25 @@ from collections.abc import Sequence
 from shapes.cases import Open
 from shapes.figures import Figure, share
 from shapes.judge import Pixels, Seen, judge
-from shapes.painter import Painter, Picture
+from shapes.painter import Painter, Picture, painted
 
 KEPT_MAX = 50.0  # percent of pictures that may keep the colour that the negative prompt names
 
 
 def negative_effect(
-    paint: Painter, cases: Sequence[Open], guidance: float
+    paint: Painter, cases: Sequence[Open], before: Sequence[Pixels], guidance: float
 ) -> tuple[list[Figure], list[Picture]]:
     """Each picture is painted twice from one seed: alone, then with its object's colour as negative prompt.
 
     Without an effect every picture would keep its colour; the shape, which the prompt names, should stay.
+    before: the pictures of the cases alone.
     """
     if not cases:
         return [], []
-    prompts, seeds = [case.prompt for case in cases], [case.seed for case in cases]
-    before = paint(prompts, [""] * len(cases), seeds, guidance)
     first = [_largest(picture) for picture in before]
     colours = [_colour(seen) for seen in first]
     negatives = [colour or "" for colour in colours]
-    after = paint(prompts, negatives, seeds, guidance)
+    after = painted(paint, cases, guidance, negatives)
     then = [_largest(picture) for picture in after]
     told = [index for index, colour in enumerate(colours) if colour]
     figures = [
@@ -44,7 +43,7 @@ def negative_effect(
     return figures, [*_pictures(cases, before, [""] * len(cases)), *_pictures(cases, after, negatives)]
 
 
-def _pictures(cases: Sequence[Open], pixels: Pixels, negatives: Sequence[str]) -> list[Picture]:
+def _pictures(cases: Sequence[Open], pixels: Sequence[Pixels], negatives: Sequence[str]) -> list[Picture]:
     return [
         Picture(
             name=f"negative-{case.seed:03}-{negative or 'none'}", prompt=case.prompt, pixels=picture, wrong=()

@@ -18,6 +18,18 @@ class Painter(Protocol):
         """Guidance of 1 is off."""
 
 
+class Asked(Protocol):
+    """A prompt, and the seed of its picture."""
+
+    @property
+    def prompt(self) -> str:
+        """In words."""
+
+    @property
+    def seed(self) -> int:
+        """Of the noise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """One picture of the scoring, for a look at it."""
@@ -26,3 +38,13 @@ class Picture:
     prompt: str
     pixels: Pixels
     wrong: tuple[str, ...]
+
+
+def painted(
+    paint: Painter, cases: Sequence[Asked], guidance: float, negatives: Sequence[str] | None = None
+) -> list[Pixels]:
+    """A picture for each case; a painter is not asked for none. negatives: none, or one for each."""
+    if not cases:
+        return []
+    prompts, seeds = [case.prompt for case in cases], [case.seed for case in cases]
+    return list(paint(prompts, negatives or [""] * len(cases), seeds, guidance))

@@ -13,7 +13,7 @@ from shapes.figures import Figure, share
 from shapes.guidance import guidance_effect
 from shapes.judge import Judgement, Seen, judge
 from shapes.negatives import negative_effect
-from shapes.painter import Painter, Picture
+from shapes.painter import Painter, Picture, painted
 from shapes.scene import Thing
 
 GUIDANCE = 5.0
@@ -57,16 +57,18 @@ class Scores:
 def evaluate(paint: Painter, cases: Cases, report: Callable[[str], None] = lambda text: None) -> Scores:
     """Every figure that needs pictures of prompts. report: is told what is being painted."""
     report(f"{len(cases.singles)} prompts of one object")
-    singles, pictures = _painted(paint, cases.singles, "single", GUIDANCE)
+    singles, pictures = _judged(paint, cases.singles, "single", GUIDANCE)
     report(f"{len(cases.pairs)} prompts of two objects")
-    pairs, more = _painted(paint, cases.pairs, "pair", GUIDANCE)
+    pairs, more = _judged(paint, cases.pairs, "pair", GUIDANCE)
     first = (*cases.singles[:UNGUIDED_CASES], *cases.pairs)
     report(f"{len(first)} prompts without guidance")
-    unguided, loose = _painted(paint, first, "unguided", UNGUIDED)
-    report(f"{len(cases.colourless)} prompts that name no place, with guidance and without")
-    centered = guidance_effect(paint, cases.colourless, GUIDANCE, UNGUIDED)
-    report(f"{len(cases.colourless)} prompts without and with a negative prompt")
-    negative, without = negative_effect(paint, cases.colourless, GUIDANCE)
+    unguided, loose = _judged(paint, first, "unguided", UNGUIDED)
+    report(f"{len(cases.colourless)} prompts that name neither place nor colour")
+    guided = painted(paint, cases.colourless, GUIDANCE)
+    report("the same without guidance")
+    centered = guidance_effect(paint, cases.colourless, guided, GUIDANCE, UNGUIDED)
+    report("the same with a negative prompt")
+    negative, without = negative_effect(paint, cases.colourless, guided, GUIDANCE)
     figures = (
         *_single_figures(cases.singles, singles),
         *_pair_figures(cases.pairs, pairs),
@@ -101,14 +103,11 @@ def _seen_as(thing: Thing, found: Judgement, *, alone: bool) -> Seen | None:
     return next((seen for seen in found.things if seen.position is thing.position), None)
 
 
-def _painted(
+def _judged(
     paint: Painter, cases: Sequence[Case], name: str, guidance: float
 ) -> tuple[list[Verdict], list[Picture]]:
     """A verdict and a picture for each case."""
-    if not cases:
-        return [], []
-    prompts, seeds = [case.prompt for case in cases], [case.seed for case in cases]
-    pixels = paint(prompts, [""] * len(cases), seeds, guidance)
+    pixels = painted(paint, cases, guidance)
     verdicts = [verdict(case, judge(picture)) for case, picture in zip(cases, pixels, strict=True)]
     pictures = [
         Picture(name=f"{name}-{case.seed:03}", prompt=case.prompt, pixels=picture, wrong=one.wrong())
