@@ -146,8 +146,8 @@ def test_gpus_of_other_makers_are_found_on_the_bus(tmp_path: Path) -> None:
 
 def test_variables_keep_no_address_and_no_token() -> None:
     environ = {
-        "PIP_INDEX_URL": "https://name:password@index.example/simple",
-        "UV_DEFAULT_INDEX": "https://name:password@index.example/simple",
+        "PIP_INDEX_URL": "https://name:password@index.example/wheels",
+        "UV_DEFAULT_INDEX": "https://name:password@index.example/wheels",
         "HF_TOKEN": "hf_secret",
         "LD_LIBRARY_PATH": "/opt/\udcff",
         "ORT_DISABLE": "1",

@@ -200,12 +200,12 @@ def test_what_is_only_remarked_is_not_acted_on() -> None:
 
 
 def test_a_feeds_build_comes_after_what_it_depends_on() -> None:
-    feed = Index(name="a-feed", url="https://feed.invalid/simple/")
+    feed = Index(name="a-feed", url="https://feed.invalid/wheels/")
     remedy = Pip(install=("numpy",), from_index=("onnxruntime-gpu==1.20.2",), index=feed)
 
     assert commands(plan_of(with_remedies(remedy))) == [
         "python -m pip install numpy",
-        "python -m pip install --force-reinstall --no-deps --index-url https://feed.invalid/simple/ "
+        "python -m pip install --force-reinstall --no-deps --index-url https://feed.invalid/wheels/ "
         "onnxruntime-gpu==1.20.2",
     ]
 

@@ -209,12 +209,12 @@ def test_a_wheel_without_metadata(index: Index) -> None:
 
 def test_pips_variable_is_the_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@index.invalid/simple/")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@index.invalid/wheels/")
     monkeypatch.setenv("PIP_CERT", str(tmp_path / "ca.pem"))
 
     found = pip_index.configured()
 
-    assert found.url == "https://user:secret@index.invalid/simple/"
+    assert found.url == "https://user:secret@index.invalid/wheels/"
     assert found.certificate == tmp_path / "ca.pem"
     assert "secret" not in repr(found)
 
