@@ -1,4 +1,4 @@
-"""Train `shapes`, the small model inside the package, from nothing: about 12 minutes on one H200.
+"""Train `shapes`, the small model inside the package, from nothing: about 11 minutes on one H200.
 
     python scripts/train_shapes.py OUT                      both stages, then the pipeline in OUT/shapes
     python scripts/train_shapes.py OUT --stage vae          one stage; a stage that was stopped goes on
