@@ -335,7 +335,7 @@ def test_the_environment_names_a_model(model: Path, here: Path, monkeypatch: pyt
         (("--steps", "1001"), 2, "1001 inference steps were asked for; this model takes 1 to 1000"),
         (("--sampler", "eular"), 2, "there is no sampler 'eular' (there are euler, "),
         (("--noise-schedule", "cosine"), 2, "there is no noise schedule 'cosine' (there are normal, karras)"),
-        (("--provider", "vulkan"), 2, "unknown provider vulkan: it is one of cuda, cpu, auto"),
+        (("--provider", "vulkan"), 2, "unknown provider vulkan: it is one of cuda, cpu, tensorrt, auto"),
         (("-o", "x.gif"), 2, "cannot write .gif files"),
         (("-o", "{sed}.png"), 2, "unknown placeholder {sed}"),
     ],

@@ -157,7 +157,7 @@ class TestProviders:
         assert onnxsd_session.resolve("cpu").provider is CPU
 
     def test_an_unknown_name_lists_what_exists(self) -> None:
-        with pytest.raises(UsageError, match="unknown provider rocm: it is one of cuda, cpu, auto") as raised:
+        with pytest.raises(UsageError, match="unknown provider rocm: it is one of cuda, cpu, tensorrt, auto") as raised:
             onnxsd_session.resolve("rocm")
 
         assert raised.value.exit_code == 2

@@ -45,8 +45,14 @@ def _size(_ctx: click.Context, _option: click.Parameter, value: str | None) -> t
 @click.option(
     "--batch-count", type=click.IntRange(min=1), default=1, show_default=True, help="Batches in turn."
 )
-@click.option("--provider", default="auto", show_default=True, help="cuda, cpu or auto.")
-@click.option("--device", type=click.IntRange(min=0), default=0, show_default=True, help="Which GPU.")
+@click.option("--provider", default="auto", show_default=True, help="cuda, cpu, tensorrt or auto.")
+@click.option(
+    "--device",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which GPU of those that CUDA_VISIBLE_DEVICES leaves, counted from 0 in its order.",
+)
 @click.option("--no-cuda-graph", is_flag=True, help="Launch each kernel from the host.")
 @click.option("-o", "--output", help="A file, a folder, or a pattern with {seed}, {index}, {prompt}.")
 @click.option(

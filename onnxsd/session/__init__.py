@@ -10,6 +10,7 @@ from onnxsd.session.runtime import Package, Runtime, available
 from onnxsd.session.session import Session
 from onnxsd.session.settings import ConvSearch, LogLevel, Optimization, Provider, SessionSettings
 from onnxsd.session.specs import TensorSpec
+from onnxsd.session.tensorrt import TensorrtOptions
 
 __all__ = [
     "Binding",
@@ -24,6 +25,7 @@ __all__ = [
     "Session",
     "SessionSettings",
     "TensorSpec",
+    "TensorrtOptions",
     "available",
     "empty",
     "resolve",

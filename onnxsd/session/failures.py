@@ -60,7 +60,7 @@ def explain(error: Exception, *, doing: str, provider: Provider) -> OnnxsdError:
 
 def out_of_memory(error: BaseException, *, doing: str, provider: Provider) -> DeviceMemoryError:
     """Memory ran out while `doing`, with the size of the request where ONNX Runtime names it."""
-    where = "the GPU" if provider is Provider.CUDA else "the machine"
+    where = "the GPU" if provider.on_gpu else "the machine"
     requested = _REQUESTED.search(str(error))
     size = f" (asked for {int(requested[1]) / 2**20:,.0f} MiB more)" if requested else ""
     return DeviceMemoryError(

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from onnxsd.errors import OnnxsdError, ProviderFallbackError, UsageError
-from onnxsd.session import cuda, runtime
+from onnxsd.session import cuda, placement, runtime, tensorrt
 from onnxsd.session.failures import explain, is_out_of_memory, runtime_exceptions
 from onnxsd.session.native_log import capture, severity
 from onnxsd.session.settings import LogLevel, Provider, SessionSettings
+from onnxsd.session.tensorrt import TensorrtOptions
 
 _log = logging.getLogger(__name__)
 _REJECTED = re.compile(r"Cannot use user supplied initializer with name: \(([^)]*)\)")
@@ -20,8 +21,10 @@ _CPU_NODES_REFUSED = "fallback to CPU EP has been explicitly disabled"
 
 def require_consistent(settings: SessionSettings, provider: Provider) -> None:
     """Refuse settings that a provider cannot follow."""
-    if provider is Provider.CPU and settings.cuda_graph:
-        raise UsageError("a CUDA graph was asked of a session on the CPU")
+    if provider is not Provider.CUDA and settings.cuda_graph:
+        raise UsageError(f"a CUDA graph was asked of a session on {provider.value}")
+    if provider is not Provider.TENSORRT and settings.tensorrt is not None:
+        raise UsageError(f"options of TensorRT were given to a session on {provider.value}")
     if provider is Provider.CUDA and not settings.prepack:
         raise UsageError("prepacking cannot be off on CUDA: NhwcConv learns the layout of its weights there")
 
@@ -37,8 +40,11 @@ def native_options(settings: SessionSettings, provider: Provider) -> Any:
         options.intra_op_num_threads = settings.threads
     if not settings.prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
+    # For TensorRT the nodes are looked up afterwards, and named.
     if provider is Provider.CUDA and not settings.cpu_nodes:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if provider is Provider.TENSORRT:
+        options.add_session_config_entry(placement.RECORD, "1")
     return options
 
 
@@ -64,15 +70,14 @@ def load(
 ) -> Any:
     """An `InferenceSession` whose first provider is the one asked for, with the weights that were given."""
     module = runtime.load()
-    notes = cuda.require() if provider is Provider.CUDA else ""
-    chosen = settings.cuda_options(device_id) if provider is Provider.CUDA else {}
+    notes = require(provider)
     source = str(model) if isinstance(model, Path) else model
     failure: Exception | None = None
     with capture() as log, runtime.talkative():
         try:
             # enable_fallback=0: otherwise the Python class prints a failure and starts over on the CPU.
             native = module.InferenceSession(
-                source, options, providers=[(provider.runtime_name, chosen)], enable_fallback=0
+                source, options, providers=providers_for(settings, provider, device_id), enable_fallback=0
             )
         except runtime_exceptions(module) as error:
             failure = error
@@ -82,17 +87,57 @@ def load(
         raise load_failure(failure, log.text, notes, provider, label) from failure
     native.disable_fallback()
     if native.get_providers()[0] != provider.runtime_name:
-        raise cuda.not_started(cuda.reason_in(log.text, notes))
+        raise did_not_start(provider, cuda.reason_in(log.text, notes))
+    if provider is Provider.TENSORRT:
+        require_all_nodes(native, settings, label)
     _pass_on(log.text, label)
     return native
 
 
+def require(provider: Provider) -> str:
+    """What loading a provider's libraries had to say; an error where this build does not have it."""
+    if provider is Provider.TENSORRT:
+        return tensorrt.require()
+    return cuda.require() if provider is Provider.CUDA else ""
+
+
+def providers_for(
+    settings: SessionSettings, provider: Provider, device_id: int
+) -> list[tuple[str, dict[str, str]]]:
+    """The providers that ONNX Runtime is given, with their options; the CPU comes last by itself."""
+    if provider is Provider.CPU:
+        return [(provider.runtime_name, {})]
+    on_cuda = (Provider.CUDA.runtime_name, settings.cuda_options(device_id))
+    if provider is Provider.CUDA:
+        return [on_cuda]
+    options = settings.tensorrt or TensorrtOptions()
+    first = (provider.runtime_name, options.provider_options(device_id))
+    return [first, on_cuda] if options.rest_on_cuda else [first]
+
+
+def require_all_nodes(native: Any, settings: SessionSettings, label: str) -> None:
+    """Refuse a session of which nodes run where they may not; those that TensorRT leaves are named."""
+    found = placement.elsewhere(native, Provider.TENSORRT)
+    may = {Provider.CPU.runtime_name} if settings.cpu_nodes else set()
+    if settings.tensorrt is not None and settings.tensorrt.rest_on_cuda:
+        may.add(Provider.CUDA.runtime_name)
+    if refused := {name: nodes for name, nodes in found.items() if name not in may}:
+        raise tensorrt.nodes_elsewhere(label, placement.told(refused))
+    if found:
+        _log.warning("%s: TensorRT does not take all of it: %s", label, placement.told(found))
+
+
+def did_not_start(provider: Provider, reason: str | None) -> ProviderFallbackError:
+    """The error for a provider that did not start, with ONNX Runtime's own reason."""
+    return tensorrt.not_started(reason) if provider is Provider.TENSORRT else cuda.not_started(reason)
+
+
 def load_failure(error: Exception, said: str, notes: str, provider: Provider, label: str) -> OnnxsdError:
-    """Why a session was not made: CUDA did not start or cannot run all of it, or the model is at fault."""
+    """Why a session was not made: the provider did not start, leaves nodes, or the model is at fault."""
     text = str(error)
-    if provider is Provider.CUDA and not is_out_of_memory(error):
-        if cuda.says_not_started(text) or cuda.says_not_started(said):
-            return cuda.not_started(cuda.reason_in(text, said, notes))
+    if provider.on_gpu and not is_out_of_memory(error):
+        if tensorrt.says_not_started(text) or tensorrt.says_not_started(said):
+            return did_not_start(provider, cuda.reason_in(text, said, notes))
         if _CPU_NODES_REFUSED in text:
             return ProviderFallbackError(
                 f"{cuda.ASKED}{label} has nodes that would run on the CPU",

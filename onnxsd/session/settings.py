@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnxsd.session.tensorrt import TensorrtOptions
 
 
 class Provider(enum.Enum):
@@ -11,11 +15,24 @@ class Provider(enum.Enum):
 
     CUDA = "cuda"
     CPU = "cpu"
+    TENSORRT = "tensorrt"
 
     @property
     def runtime_name(self) -> str:
         """ONNX Runtime's name of the execution provider."""
-        return {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}[self.value]
+        return _RUNTIME_NAMES[self.value]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its nodes run on an NVIDIA GPU."""
+        return self is not Provider.CPU
+
+
+_RUNTIME_NAMES = {
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 
 class Optimization(enum.Enum):
@@ -58,6 +75,7 @@ class SessionSettings:
             initializer is seen by CPU kernels too; CUDA's NhwcConv does not work without it.
         threads: threads within an operator on the CPU; `None` is one for each core.
         gpu_mem_limit_bytes: the most that the session's own CUDA arena may hold.
+        tensorrt: how TensorRT builds and keeps the engine of a session on it; None is nothing but defaults.
     """
 
     optimize: Optimization = Optimization.ALL
@@ -70,6 +88,7 @@ class SessionSettings:
     threads: int | None = None
     gpu_mem_limit_bytes: int | None = None
     log: LogLevel = LogLevel.WARNING
+    tensorrt: TensorrtOptions | None = None
 
     def cuda_options(self, device_id: int) -> dict[str, str]:
         """The CUDA provider's options, as the strings it takes."""
