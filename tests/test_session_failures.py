@@ -157,7 +157,8 @@ class TestProviders:
         assert onnxsd_session.resolve("cpu").provider is CPU
 
     def test_an_unknown_name_lists_what_exists(self) -> None:
-        with pytest.raises(UsageError, match="unknown provider rocm: it is one of cuda, cpu, tensorrt, auto") as raised:
+        known = "unknown provider rocm: it is one of cuda, cpu, tensorrt, auto"
+        with pytest.raises(UsageError, match=known) as raised:
             onnxsd_session.resolve("rocm")
 
         assert raised.value.exit_code == 2
