@@ -1,0 +1,302 @@
+"""What a graph needs in memory is known before it runs, and ONNX Runtime's arena takes what is said."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from authoring import random_weights, with_weights
+
+from onnxsd.errors import UsageError
+from onnxsd.models import catalogue
+from onnxsd.models.components import Blueprint, component
+from onnxsd.models.twin import narrow
+from onnxsd.ops import Target
+from onnxsd.ops.arena import LARGEST_WASTE_BYTES, arena_bytes
+from onnxsd.ops.graph import AuthoredGraph, Graph
+from onnxsd.ops.memory import IN_PLACE_ON_CPU, MemoryNeed, activation_bytes, memory_need
+from onnxsd.ops.operators import Value
+from onnxsd.tensors import DType, Size
+
+# Every hand-made value has 1,024 elements of float32.
+SHAPE = (4, 256)
+ONE = 4096
+MIB = 1 << 20
+
+
+def made(graph: Graph, *values: Value) -> Value:
+    """A new value of one or two others, by a node that CUDA does not compute in place."""
+    return graph.emit("Erf" if len(values) == 1 else "Add", *values)
+
+
+def finished(graph: Graph, *outputs: Value) -> AuthoredGraph:
+    for index, value in enumerate(outputs):
+        graph.output(f"y{index}", value)
+    return graph.finish({})
+
+
+def start() -> tuple[Graph, Value]:
+    graph = Graph("test")
+    return graph, graph.input("x", DType.FLOAT32, SHAPE)
+
+
+def chain(length: int) -> AuthoredGraph:
+    graph, x = start()
+    for _ in range(length):
+        x = made(graph, x)
+    return finished(graph, x)
+
+
+@pytest.mark.parametrize(("length", "values"), [(1, 0), (2, 1), (3, 2), (9, 2)])
+def test_a_chain_holds_two_values(length: int, values: int) -> None:
+    # The last one is the graph's output, which is somebody else's memory.
+    assert activation_bytes(chain(length)) == values * ONE
+
+
+def test_a_chain_in_place_holds_one_value() -> None:
+    assert activation_bytes(chain(9), in_place=IN_PLACE_ON_CPU) == ONE
+
+
+def test_a_diamond_holds_three_values() -> None:
+    graph, x = start()
+    top = made(graph, x)
+    left, right = made(graph, top), made(graph, top)
+    diamond = finished(graph, made(graph, made(graph, left, right)))
+
+    assert activation_bytes(diamond) == 3 * ONE
+    # The second branch is written over the top, which nobody needs after it.
+    assert activation_bytes(diamond, in_place=IN_PLACE_ON_CPU) == 2 * ONE
+
+
+def test_a_residual_is_held_until_it_is_added() -> None:
+    graph, x = start()
+    residual = h = made(graph, x)
+    for _ in range(5):
+        h = made(graph, h)
+    held = finished(graph, made(graph, made(graph, h, residual)))
+
+    assert activation_bytes(held) == 3 * ONE
+    assert activation_bytes(held, in_place=IN_PLACE_ON_CPU) == 2 * ONE
+
+
+def test_an_operand_that_is_needed_later_is_not_written_over() -> None:
+    graph, x = start()
+    first = made(graph, x)
+    twice = finished(graph, made(graph, made(graph, first, first)))
+
+    # Both operands are the same value: two uses, so the sum takes memory of its own.
+    assert activation_bytes(twice, in_place=IN_PLACE_ON_CPU) == 2 * ONE
+
+
+def test_a_smaller_operand_is_not_written_over() -> None:
+    graph, x = start()
+    row = made(graph, graph.input("row", DType.FLOAT32, (256,)))
+    broadcast = finished(graph, made(graph, made(graph, x, row)))
+
+    assert activation_bytes(broadcast, in_place=IN_PLACE_ON_CPU) == ONE + 1024
+
+
+def test_a_view_lies_in_its_operand() -> None:
+    graph, x = start()
+    first = made(graph, x)
+    view = graph.reshape(graph.reshape(first, (1024,)), (32, 32))
+    viewed = finished(graph, made(graph, made(graph, view)), made(graph, first))
+
+    # `first` lives on through its view, and once more for its own last use.
+    assert activation_bytes(viewed) == 2 * ONE
+
+
+def test_a_value_lives_as_long_as_its_view() -> None:
+    graph, x = start()
+    view = graph.reshape(made(graph, x), (1024,))
+    other = made(graph, made(graph, graph.reshape(x, (1024,))))
+    kept = finished(graph, made(graph, made(graph, view, other)))
+
+    assert activation_bytes(kept) == 3 * ONE
+
+
+def test_a_view_of_an_input_takes_nothing() -> None:
+    graph, x = start()
+    viewed = finished(graph, made(graph, graph.reshape(x, (1024,))))
+
+    assert activation_bytes(viewed) == 0
+    assert arena_bytes(viewed) == 0
+
+
+def test_a_value_that_nobody_takes_is_there_for_its_node() -> None:
+    graph, x = start()
+    made(graph, x)
+    unused = finished(graph, made(graph, made(graph, x)))
+
+    assert activation_bytes(unused) == ONE
+
+
+def test_everything_is_told_apart_and_rounded_up() -> None:
+    graph = Graph("test")
+    x = graph.input("x", DType.FLOAT16, (3,))
+    weight = graph.constant(np.ones((300,), np.float16), "weight")
+    y = graph.emit("Add", graph.reshape(graph.emit("Erf", x), (3, 1)), weight)
+    need = memory_need(finished(graph, y))
+
+    # The shape that Reshape takes is a constant too.
+    assert need == MemoryNeed(
+        activations_bytes=256, inputs_bytes=256, outputs_bytes=2048, weights_bytes=768 + 256
+    )
+    assert need.total_bytes == 3584
+
+
+def test_symbolic_sizes_are_refused() -> None:
+    graph = Graph("test")
+    x = graph.input("x", DType.FLOAT32, (Size.symbol("batch"), 8))
+    symbolic = finished(graph, made(graph, made(graph, x)))
+
+    for ask in (activation_bytes, memory_need, arena_bytes):
+        with pytest.raises(UsageError, match=r"symbolic.*batch.*with a number for each"):
+            ask(symbolic)
+
+
+def authored(name: str, component_name: str, **sizes: int) -> AuthoredGraph:
+    pipeline = catalogue.load(name)
+    entry = component(component_name)
+    blueprint = Blueprint(component=entry, config=pipeline.models[entry.source], time_ids=pipeline.time_ids)
+    wanted: Mapping[str, int] = {"sequence": 77, **sizes}
+    return blueprint.author(Target.CUDA, DType.FLOAT16, {symbol: wanted[symbol] for symbol in entry.symbols})
+
+
+@pytest.mark.parametrize("component_name", ["unet", "vae_decoder"])
+@pytest.mark.parametrize("name", catalogue.names())
+def test_more_pixels_and_more_rows_need_more(name: str, component_name: str) -> None:
+    sizes = ((1, 64, 64), (1, 64, 96), (2, 64, 96))
+    graphs = [
+        authored(name, component_name, batch=batch, height=height, width=width)
+        for batch, height, width in sizes
+    ]
+    needs = [memory_need(graph) for graph in graphs]
+    arenas = [arena_bytes(graph) for graph in graphs]
+
+    for part in ("activations_bytes", "inputs_bytes", "outputs_bytes"):
+        found = [getattr(need, part) for need in needs]
+        assert found == sorted(found), part
+    activations = [need.activations_bytes for need in needs]
+    assert len(set(activations)) == len(activations)
+    assert arenas == sorted(arenas)
+    assert all(arena >= least for arena, least in zip(arenas, activations, strict=True))
+
+
+def test_the_decoder_of_a_megapixel_needs_three_of_its_largest_values() -> None:
+    decoder = authored("sdxl", "vae_decoder", batch=1, height=128, width=128)
+
+    # SkipGroupNorm over 256 channels at 1024²: what it reads, the sum, and what it gives.
+    assert activation_bytes(decoder) == 3 * 1024 * 1024 * 256 * 2
+
+
+def elements(graph: Graph, bytes_: int) -> Value:
+    """A value of that many bytes, from an input of its own."""
+    return made(graph, graph.input(f"in{bytes_}", DType.FLOAT32, (bytes_ // 4,)))
+
+
+def test_free_chunks_that_are_no_neighbours_serve_no_larger_request() -> None:
+    graph = Graph("test")
+    small, smaller = elements(graph, 8192), elements(graph, 4096)
+    done = (made(graph, small), made(graph, smaller))
+    parted = finished(graph, *done, made(graph, elements(graph, 12288)))
+
+    # 12,288 bytes are free in two regions, and the third value needs as many in one piece.
+    assert activation_bytes(parted) == 12288
+    assert arena_bytes(parted) == 8192 + 4096 + 12288
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "regions"),
+    [(4096, 8192), (4352, 8192 + 4096), (8192, 8192 + 4096)],
+    ids=["half: cut", "more than half: not cut", "all of it"],
+)
+def test_a_chunk_is_cut_where_half_of_it_is_enough(request_bytes: int, regions: int) -> None:
+    graph = Graph("test")
+    first = made(graph, elements(graph, 8192))
+    served, beside = elements(graph, request_bytes), elements(graph, 4095 // 256 * 256 + 256)
+    cut = finished(graph, first, made(graph, served), made(graph, beside))
+
+    assert arena_bytes(cut) == regions
+
+
+def test_a_large_rest_is_cut_off_however_large_the_request() -> None:
+    graph = Graph("test")
+    large = LARGEST_WASTE_BYTES * 4
+    first = made(graph, elements(graph, large))
+    served, rest = elements(graph, large - LARGEST_WASTE_BYTES), elements(graph, LARGEST_WASTE_BYTES)
+    cut = finished(graph, first, made(graph, served), made(graph, rest))
+
+    assert arena_bytes(cut) == large
+
+
+def test_free_neighbours_become_one_chunk() -> None:
+    graph = Graph("test")
+    first = made(graph, elements(graph, 16384))
+    halves = (elements(graph, 8192), elements(graph, 4096))
+    done = [made(graph, half) for half in halves]
+    joined = finished(graph, first, *done, made(graph, elements(graph, 16384)))
+
+    assert arena_bytes(joined) == 16384
+
+
+# Loads a model where the CPU's arena grows by what is requested, and prints by how much it grows in two runs.
+IN_A_PROCESS = """
+import json, os, re, sys, tempfile
+import numpy as np
+import onnxruntime as ort
+
+ort.set_default_logger_severity(1)
+native = tempfile.TemporaryFile()
+os.dup2(native.fileno(), 2)
+place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+same_as_requested = 1
+ort.create_and_register_allocator(place, ort.OrtArenaCfg(0, same_as_requested, -1, -1))
+options = ort.SessionOptions()
+options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+options.enable_mem_reuse = options.enable_mem_pattern = False
+options.intra_op_num_threads = 1
+options.log_severity_level = 1
+options.add_session_config_entry("session.use_env_allocators", "1")
+session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+binding, types = session.io_binding(), {"tensor(float)": np.float32}
+for value in session.get_inputs():
+    binding.bind_cpu_input(value.name, np.zeros(value.shape, types[value.type]))
+for value in session.get_outputs():
+    target = ort.OrtValue.ortvalue_from_shape_and_type(value.shape, types[value.type])
+    binding.bind_ortvalue_output(value.name, target)
+loaded = os.fstat(native.fileno()).st_size
+for _ in range(2):
+    session.run_with_iobinding(binding)
+native.seek(loaded)
+said = native.read().decode(errors="replace")
+print(json.dumps([int(found) for found in re.findall(r"Extended allocation by ([0-9]+) bytes", said)]))
+"""
+
+
+@pytest.mark.parametrize("name", ["sdxl-base-1.0", "sd-1.5"])
+def test_the_arena_of_onnx_runtime_is_as_large_as_said(name: str, tmp_path: Path) -> None:
+    """The portable UNet of a narrow twin on a CPU; kernels' workspaces find room in free chunks there."""
+    config = narrow(catalogue.load(name).models["unet"], depth=2)
+    blueprint = Blueprint(component=component("unet"), config=config)
+    sizes = {"batch": 2, "height": 32, "width": 32, "sequence": 77}
+    graph = blueprint.author(Target.PORTABLE, DType.FLOAT32, sizes)
+    model = with_weights(graph, random_weights(graph, np.random.default_rng(0)))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(ir.to_proto(model).SerializeToString())
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, str(path)], capture_output=True, text=True, timeout=120
+    )
+
+    assert done.returncode == 0, done.stdout
+    said = arena_bytes(graph, in_place=IN_PLACE_ON_CPU)
+    found = sum(json.loads(done.stdout))
+    print(f"{name}: said {said / MIB:.2f} MiB, taken {found / MIB:.2f} MiB")
+    assert said * 0.95 <= found <= said * 1.05
