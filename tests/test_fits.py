@@ -1,0 +1,130 @@
+"""Whoever runs out of memory is told what would fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from checkpoints import SDXL, Workshop
+
+from onnxsd.artifact.folder import Folder
+from onnxsd.engine.fits import WORKSPACE_BYTES, largest_that_fits
+from onnxsd.models import catalogue
+from onnxsd.ops import Target
+from onnxsd.ops.arena import arena_bytes
+from onnxsd.tensors import DType
+
+GB = 10**9
+OFFER = re.compile(r"(\d+) images? of (\d+)×(\d+)")
+
+
+@pytest.fixture
+def sdxl(workshop: Workshop, tmp_path: Path) -> Folder:
+    """An export whose configurations are SDXL's own: what fits is asked of no weights."""
+    tiny = workshop.export(SDXL, precision=DType.FLOAT16)
+    manifest = dataclasses.replace(tiny.manifest, precision=DType.FLOAT16)
+    for name, part in (("unet", "unet"), ("vae_decoder", "vae")):
+        path = tmp_path / manifest.component(name).config.path
+        path.parent.mkdir()
+        path.write_text(json.dumps(catalogue.load(SDXL).models[part]), encoding="utf-8")
+    return Folder(path=tmp_path, manifest=manifest)
+
+
+def needed(folder: Folder, *, images: int, width: int, height: int, rows_per_image: int = 2) -> int:
+    """What an offer takes by graphs authored at its very sizes."""
+    latents = {"height": height // 8, "width": width // 8}
+    unet = {"batch": images * rows_per_image, "sequence": 77, **latents}
+    graphs = (
+        folder.blueprint("unet").author(Target.CUDA, DType.FLOAT16, unet),
+        folder.blueprint("vae_decoder").author(Target.CUDA, DType.FLOAT16, {"batch": 1, **latents}),
+    )
+    return sum(map(arena_bytes, graphs)) + WORKSPACE_BYTES
+
+
+def offers(text: str | None) -> list[dict[str, int]]:
+    found = OFFER.findall(text or "")
+    return [{"images": int(images), "width": int(w), "height": int(h)} for images, w, h in found]
+
+
+@pytest.mark.parametrize("free_gb", [1.2, 2.0, 2.6, 3.0, 3.2])
+def test_what_is_offered_fits(sdxl: Folder, free_gb: float) -> None:
+    free = int(free_gb * GB)
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=8, guided=True)
+
+    assert offers(text)
+    assert f"{free_gb:.1f} GB" in (text or "")
+    for offer in offers(text):
+        # The denoiser's share is scaled by area; a kilobyte stands for what does not depend on it.
+        assert needed(sdxl, **offer) <= free * 1.01, offer
+
+
+def test_fewer_images_or_a_smaller_size(sdxl: Folder) -> None:
+    free = needed(sdxl, images=4, width=1024, height=1024) - 1
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=8, guided=True)
+
+    assert text is not None
+    # 896² takes more than 1024² even: its chunks are just too small to be cut (LARGEST_WASTE_BYTES).
+    assert needed(sdxl, images=4, width=896, height=896) > free
+    assert text.startswith("3 images of 1024×1024 or 4 images of 768×768 should fit into the ")
+
+
+def test_without_guidance_a_row_is_an_image(sdxl: Folder) -> None:
+    free = needed(sdxl, images=4, width=1024, height=1024, rows_per_image=1) - 1
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=4, guided=False)
+
+    assert offers(text)[0] == {"images": 3, "width": 1024, "height": 1024}
+
+
+def test_one_image_keeps_its_shape(sdxl: Folder) -> None:
+    free = needed(sdxl, images=1, width=1536, height=1024) - 1
+    (offer,) = offers(largest_that_fits(sdxl, free, height=1024, width=1536, rows=2, guided=True))
+
+    assert offer["images"] == 1
+    assert offer["width"] * 2 == offer["height"] * 3
+    assert offer["width"] < 1536
+
+
+def test_a_single_smaller_image_where_not_even_one_fits(sdxl: Folder) -> None:
+    free = needed(sdxl, images=1, width=512, height=512)
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=32, guided=True)
+
+    assert offers(text) == [
+        {"images": 1, "width": 512, "height": 512},
+        {"images": 16, "width": 256, "height": 256},
+    ]
+
+
+@pytest.mark.parametrize("free", [0, WORKSPACE_BYTES, WORKSPACE_BYTES + (50 << 20)])
+def test_nothing_is_offered_where_nothing_fits(sdxl: Folder, free: int) -> None:
+    assert largest_that_fits(sdxl, free, height=1024, width=1024, rows=2, guided=True) is None
+
+
+def test_weights_that_are_not_loaded_yet_take_their_part(sdxl: Folder) -> None:
+    weights = 5 * GB
+    free = needed(sdxl, images=1, width=768, height=768)
+    ask = {"height": 1024, "width": 1024, "rows": 2, "guided": True}
+    loaded = offers(largest_that_fits(sdxl, free, **ask))  # type: ignore[arg-type]
+    to_load = largest_that_fits(sdxl, free + weights, weights_bytes=weights, **ask)  # type: ignore[arg-type]
+
+    assert loaded == offers(to_load) == [{"images": 1, "width": 768, "height": 768}]
+    assert largest_that_fits(sdxl, free, weights_bytes=weights, **ask) is None  # type: ignore[arg-type]
+
+
+def test_more_memory_never_offers_less(sdxl: Folder) -> None:
+    areas = []
+    for free in range(1 * GB, 4 * GB, GB // 2):
+        found = offers(largest_that_fits(sdxl, free, height=1024, width=1024, rows=2, guided=True))
+        areas.append(max((offer["width"] * offer["height"] for offer in found), default=0))
+
+    assert areas == sorted(areas)
+    assert areas[0] < areas[-1] < 1024 * 1024
+
+
+def test_small_models_are_offered_small_sizes(workshop: Workshop) -> None:
+    folder = workshop.export(SDXL)
+    found = offers(largest_that_fits(folder, GB, height=120, width=128, rows=2, guided=True))
+
+    assert found == [{"images": 1, "width": 112, "height": 104}]
