@@ -19,11 +19,8 @@ def elsewhere(native: Any, provider: Provider) -> dict[str, tuple[str, ...]]:
     """The nodes of a session that another provider runs, by ONNX Runtime's name of that provider."""
     if not hasattr(native, "get_provider_graph_assignment_info"):
         raise NotReadyError(f"{runtime.available()} cannot say which provider runs a node: it is too old")
-    parts = native.get_provider_graph_assignment_info()
-    if not parts:
-        raise NotReadyError(f"{runtime.available()} does not say which provider runs which node")
     found: dict[str, list[str]] = defaultdict(list)
-    for part in parts:
+    for part in native.get_provider_graph_assignment_info():
         if part.ep_name != provider.runtime_name:
             found[part.ep_name] += [f"{node.op_type} {node.name}".strip() for node in part.get_nodes()]
     return {provider: tuple(nodes) for provider, nodes in found.items()}
