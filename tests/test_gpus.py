@@ -99,9 +99,10 @@ def test_the_cpu_is_no_device() -> None:
     assert raised.value.exit_code == 2
 
 
-@pytest.mark.skipif(bool(gpus.visible_gpus()), reason="here is a GPU")
 @pytest.mark.parametrize("provider", ["cuda", "auto", "tensorrt"])
 def test_a_gpu_by_its_number_is_not_replaced_by_the_cpu(provider: str) -> None:
+    if len(gpus.visible_gpus() or ()) > 1:
+        pytest.skip("GPU 1 is here")
     with pytest.raises(ProviderFallbackError, match=r"asked for (cuda|tensorrt)") as raised:
         resolve(provider, 1)
     assert raised.value.exit_code == 4
