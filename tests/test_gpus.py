@@ -6,6 +6,7 @@ import ctypes
 from typing import Any
 
 import pytest
+from checkpoints import Workshop, run
 
 from onnxsd.errors import ProviderFallbackError, UsageError
 from onnxsd.session import Provider, gpus, resolve
@@ -106,3 +107,27 @@ def test_a_gpu_by_its_number_is_not_replaced_by_the_cpu(provider: str) -> None:
     with pytest.raises(ProviderFallbackError, match=r"asked for (cuda|tensorrt)") as raised:
         resolve(provider, 1)
     assert raised.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--provider", "cpu", "--device", "1"), 2, "the CPU and device 1 were asked for"),
+        (("--provider", "cuda", "--device", "99"), 4, "asked for cuda"),
+        (("--device", "99"), 4, "asked for cuda"),
+    ],
+)
+def test_generate_refuses_a_device_that_is_not_there(
+    options: tuple[str, ...], code: int, said: str, workshop: Workshop
+) -> None:
+    model = workshop.export().path
+    result = run("generate", "x", "--model", model, "--steps", "1", "--size", "64x64", *options)
+
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_the_help_says_whose_number_it_is() -> None:
+    assert "CUDA_VISIBLE_DEVICES" in run("generate", "--help").stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import Workshop
+from checkpoints import Workshop, run
 
 from onnxsd.artifact.folder import open_folder
 from onnxsd.engine import tensorrt as engines
@@ -163,3 +163,17 @@ class TestFolders:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
         assert engines.cache_folder() == tmp_path / "onnxsd" / "tensorrt"
+
+
+@pytest.mark.skipif(HAS_BUILD, reason="this runtime was built for TensorRT")
+def test_generate_says_why_it_does_not_run(workshop: Workshop, tmp_path: Path) -> None:
+    options = ("--steps", "1", "--size", "64x64", "--provider", "tensorrt", "-o", tmp_path / "new" / "x.png")
+
+    result = run("generate", "a cat", "--model", workshop.export().path, *options)
+
+    assert result.exit_code == 4
+    assert result.stderr.startswith(
+        f"error: asked for tensorrt, but {runtime.available()} was built without it"
+    )
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
