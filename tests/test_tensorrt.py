@@ -101,6 +101,16 @@ class TestWhereItDoesNotRun:
         assert str(told.hint).startswith(command)
         assert "NVIDIA's own index" in str(told.hint)
 
+    def test_a_library_of_pips_that_does_not_load_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        note = "Failed to load /venv/tensorrt_libs/libnvinfer.so.10: invalid ELF header\n"
+        monkeypatch.setattr(tensorrt_libraries, "preload", lambda: note)
+
+        told = loading.load_failure(RuntimeError(RAISED), LOGGED, note, TENSORRT, "a small model")
+
+        assert isinstance(told, ProviderFallbackError)
+        assert told.message.endswith("libnvinfer.so.10: invalid ELF header")
+        assert str(told.hint).startswith("pip install --force-reinstall 'tensorrt")
+
     def test_another_missing_library_is_the_doctors(self) -> None:
         log = LOGGED.replace("libnvinfer.so.10", "libcublas.so.13")
 

@@ -83,10 +83,13 @@ def says_not_started(text: str) -> bool:
 
 def not_started(reason: str | None) -> ProviderFallbackError:
     """The error for a TensorRT provider that did not start, with ONNX Runtime's own reason."""
-    said = reason or "ONNX Runtime gives no reason"
-    missing = tensorrt_libraries.is_one(said)
-    hint = f"{install_command()}; or {_WITHOUT}" if missing else f"{_DOCTOR}; or {_WITHOUT}"
-    return ProviderFallbackError(f"{ASKED}its provider did not start: {said}", hint=hint)
+    said, hint = reason or "ONNX Runtime gives no reason", _DOCTOR
+    if tensorrt_libraries.is_one(said):
+        hint = install_command()
+        # A library that pip brought and that does not load is not found either: why it does not load says more.
+        if damaged := tensorrt_libraries.preload():
+            said, hint = damaged.strip(), install_command("--force-reinstall ")
+    return ProviderFallbackError(f"{ASKED}its provider did not start: {said}", hint=f"{hint}; or {_WITHOUT}")
 
 
 def nodes_elsewhere(label: str, named: str) -> ProviderFallbackError:
@@ -97,7 +100,7 @@ def nodes_elsewhere(label: str, named: str) -> ProviderFallbackError:
     )
 
 
-def install_command() -> str:
+def install_command(options: str = "") -> str:
     """The command that installs the TensorRT which the installed runtime loads."""
     from onnxsd import matrix
 
@@ -107,4 +110,4 @@ def install_command() -> str:
     wants = next((str(fit.wants) for fit in rows if installed.version in fit.versions), "")
     major = (installed.cuda or "").partition(".")[0]
     package = f"tensorrt-cu{major}" if major else "tensorrt"
-    return f"pip install '{package}{wants}', which fetches TensorRT from NVIDIA's own index"
+    return f"pip install {options}'{package}{wants}', which fetches TensorRT from NVIDIA's own index"
