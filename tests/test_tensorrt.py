@@ -102,7 +102,7 @@ class TestWhereItDoesNotRun:
         assert "NVIDIA's own index" in str(told.hint)
 
     def test_a_library_of_pips_that_does_not_load_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        note = "Failed to load /venv/tensorrt_libs/libnvinfer.so.10: invalid ELF header\n"
+        note = "/venv/tensorrt_libs/libnvinfer.so.10: invalid ELF header\n"
         monkeypatch.setattr(tensorrt_libraries, "preload", lambda: note)
 
         told = loading.load_failure(RuntimeError(RAISED), LOGGED, note, TENSORRT, "a small model")
@@ -260,7 +260,7 @@ class TestLibraries:
 
         notes = tensorrt_libraries.load_from(tmp_path, ("libnvinfer.so.10", "libnvonnxparser.so.10"))
 
-        assert f"Failed to load {damaged}" in notes
+        assert notes.startswith(str(damaged))
         assert "libnvonnxparser" not in notes
 
     @pytest.mark.skipif(sys.platform != "linux", reason="a library of Linux")

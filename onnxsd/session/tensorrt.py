@@ -86,7 +86,7 @@ def not_started(reason: str | None) -> ProviderFallbackError:
     said, hint = reason or "ONNX Runtime gives no reason", _DOCTOR
     if tensorrt_libraries.is_one(said):
         hint = install_command()
-        # A library that pip brought and that does not load is not found either: why it does not load says more.
+        # One that pip brought and that does not load is not found either: why it does not load says more.
         if damaged := tensorrt_libraries.preload():
             said, hint = damaged.strip(), install_command("--force-reinstall ")
     return ProviderFallbackError(f"{ASKED}its provider did not start: {said}", hint=f"{hint}; or {_WITHOUT}")

@@ -56,7 +56,7 @@ def load_from(folder: Path, wanted: tuple[str, ...]) -> str:
             try:
                 ctypes.CDLL(str(path))
             except OSError as error:
-                notes.append(f"Failed to load {path}: {error}\n")
+                notes.append(f"{error}\n")  # it names the file
     return "".join(notes)
 
 
