@@ -27,5 +27,6 @@ fi
 failed=0
 "$bin/ruff" check . || failed=1
 "$bin/mypy" || failed=1
-"$bin/python" -m pytest -n 2 -q "$@" || failed=1
+# worksteal: neighbours, which share what a file makes once, stay together.
+"$bin/python" -m pytest -n 2 --dist worksteal -q "$@" || failed=1
 exit "$failed"

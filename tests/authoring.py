@@ -53,7 +53,7 @@ def session(model: ir.Model, *, optimize: bool = False) -> onnxruntime.Inference
     """A session on the CPU; `com.microsoft` operators run by their reference bodies."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # unused initializers of inlined bodies are not worth a line
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1  # these graphs are small: a second thread would mostly wait
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     content = ir.to_proto(with_reference_bodies(model)).SerializeToString()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse `--run reference` where the reference cannot be imported."""
+    """Give each of several workers one thread; refuse `--run reference` where there is no reference."""
+    if hasattr(config, "workerinput"):
+        _compute_on_one_thread()
     missing = missing_reference()
     if missing and REFERENCE in config.getoption("--run"):
         raise pytest.UsageError(
@@ -85,6 +88,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             "(pip install -c constraints.txt '.[reference]')",
             yellow=True,
         )
+
+
+def _compute_on_one_thread() -> None:
+    """Keep workers that share the processors from waiting for each other's threads.
+
+    A thread pool for all processors in each of them costs more than it gives: threads without work spin,
+    and ONNX Runtime binds those of every process to the same processors. It takes no environment variable.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by numpy and torch, which nothing has imported yet
+    if importlib.util.find_spec("onnxruntime") is None:
+        return
+    import onnxruntime
+
+    class OnOneThread(onnxruntime.SessionOptions):  # type: ignore[misc]  # onnxruntime is not typed here
+        def __init__(self) -> None:
+            super().__init__()
+            self.intra_op_num_threads = 1
+
+    onnxruntime.SessionOptions = OnOneThread
 
 
 def missing_reference() -> tuple[str, ...]:
