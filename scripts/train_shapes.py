@@ -18,14 +18,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 from shapes.assemble import write_pipeline
-from shapes.dataset import BUCKETS, Bucket, Pool, make_pools, shared_out
+from shapes.dataset import BUCKETS, make_pools, shared_out
 from shapes.denoiser_stage import train_denoiser
 from shapes.lora_stage import train_lora
 from shapes.stage import Plan
@@ -51,18 +50,15 @@ def main() -> None:
     out: Path = asked.out
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() and not asked.smoke else "cpu")
-    if asked.stage == "all":
-        _each_stage_alone()
-    else:
-        STAGES[asked.stage](asked, out, device)
+    STAGES[asked.stage](asked, out, device)
 
 
-def _each_stage_alone() -> None:
-    """A process for each stage: workers that make scenes are forked, before torch has threads."""
-    for stage in ("vae", "denoiser"):
-        done = subprocess.run([sys.executable, *sys.argv, "--stage", stage], check=False)
-        if done.returncode != 0:
-            raise SystemExit(done.returncode)
+def _both(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
+    """The first stage in a process of its own: each forks its workers before torch has threads."""
+    done = subprocess.run([sys.executable, *sys.argv, "--stage", "vae"], check=False)
+    if done.returncode != 0:
+        raise SystemExit(done.returncode)
+    _denoiser(asked, out, device)
 
 
 def _vae(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
@@ -70,7 +66,7 @@ def _vae(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
     plan = _plan(VAE_PLAN, asked)
     wanted = SMOKE_POOLS if asked.smoke else shared_out(VAE_BUCKETS, VAE_PICTURES)
     unseen = (BUCKETS[0], 16 if asked.smoke else 1000)
-    *pools, judged = _pools([*wanted, unseen], plan.seed, device)
+    *pools, judged = make_pools([*wanted, unseen], seed=plan.seed, device=device, workers=asked.workers)
     vae = train_vae(pools, plan, out / "vae.state")
     vae.save_pretrained(out / "vae")
     psnr = reconstruction_psnr(vae, judged)
@@ -84,7 +80,7 @@ def _denoiser(asked: argparse.Namespace, out: Path, device: torch.device) -> Non
     topology: Topology = asked.topology
     plan = _plan(DENOISER_PLAN, asked)
     wanted = SMOKE_POOLS if asked.smoke else shared_out(BUCKETS, DENOISER_PICTURES)
-    pools = _pools(wanted, plan.seed, device)
+    pools = make_pools(wanted, seed=plan.seed, device=device, workers=asked.workers)
     print(f"denoiser: pools in {time.perf_counter() - started:.0f} s", flush=True)
     vae = AutoencoderKL.from_pretrained(out / "vae").to(device).requires_grad_(False)
     state = out / f"{NAMES[topology]}.state"
@@ -107,16 +103,12 @@ def _lora(asked: argparse.Namespace, out: Path, device: torch.device) -> None:
     print(f"lora: {time.perf_counter() - started:.0f} s")
 
 
-STAGES = {"vae": _vae, "denoiser": _denoiser, "lora": _lora}
+STAGES = {"all": _both, "vae": _vae, "denoiser": _denoiser, "lora": _lora}
 
 
 def _require(folder: Path, first: str) -> None:
     if not folder.is_dir():
         raise SystemExit(f"error: {folder} is not there: run {first}")
-
-
-def _pools(wanted: Sequence[tuple[Bucket, int]], seed: int, device: torch.device) -> tuple[Pool, ...]:
-    return make_pools(wanted, seed=seed, device=device, workers=os.cpu_count() or 1)
 
 
 def _plan(plan: Plan, asked: argparse.Namespace) -> Plan:
@@ -131,12 +123,13 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder for the states and the model")
-    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all", help="all: vae, denoiser")
+    parser.add_argument("--stage", choices=STAGES, default="all", help="all: vae, denoiser")
     parser.add_argument("--base", type=Path, help="model that the LoRA changes (default: OUT/shapes)")
     parser.add_argument("--topology", type=Topology, choices=list(Topology), default=Topology.SDXL)
     parser.add_argument("--smoke", action="store_true", help="a few small steps on a CPU")
     parser.add_argument("--steps", type=int, help="steps of each stage")
     parser.add_argument("--batch", type=int, help="pictures of 128² pixels in a step")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that make scenes")
     parser.add_argument("--rate", type=float, help="peak learning rate")
     return parser.parse_args()
 

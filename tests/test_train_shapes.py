@@ -6,37 +6,51 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import run
 from safetensors.numpy import load_file
 
 from onnxsd import Pipeline
 
-ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "scripts" / "train_shapes.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "train_shapes.py"
+Train = Callable[..., str]
 
-pytestmark = pytest.mark.reference
-
-
-def train(out: Path, *options: str) -> str:
-    """What the script printed; two threads, as other tests run beside it."""
-    command = [sys.executable, str(SCRIPT), str(out), "--smoke", *options]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+pytestmark = [
+    pytest.mark.reference,
+    # What torch, diffusers and transformers say of themselves.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which both stages ran."""
+    """A folder in which both stages ran, as a user runs them; two threads, as other tests run beside it."""
     out = tmp_path_factory.mktemp("trained")
-    said = train(out)
-    assert "step 2/2" in said
+    command = [sys.executable, str(SCRIPT), str(out), "--smoke", "--workers", "2"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 2/2") == 2
     return out
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Train:
+    """Runs the script for a folder in this process, which has torch by then, and gives what it printed."""
+    import train_shapes
+
+    def run_script(out: Path, *options: str) -> str:
+        # No workers: a process with threads is not to be forked.
+        monkeypatch.setattr("sys.argv", [str(SCRIPT), str(out), "--smoke", "--workers", "1", *options])
+        train_shapes.main()
+        return capsys.readouterr().out
+
+    return run_script
 
 
 def test_the_trained_model_is_an_sdxl_checkpoint_of_at_most_14_mb(trained: Path) -> None:
@@ -49,21 +63,21 @@ def test_the_trained_model_is_an_sdxl_checkpoint_of_at_most_14_mb(trained: Path)
     assert size <= 14e6
 
 
-def test_a_stage_goes_on_where_it_stopped(trained: Path) -> None:
+def test_a_stage_goes_on_where_it_stopped(trained: Path, train: Train) -> None:
     said = train(trained, "--stage", "denoiser", "--steps", "3")
 
     assert "going on from step 2 of shapes.state" in said
     assert "step 3/3" in said
 
 
-def test_a_stage_that_is_done_is_not_trained_again(trained: Path) -> None:
+def test_a_stage_that_is_done_is_not_trained_again(trained: Path, train: Train) -> None:
     said = train(trained, "--stage", "vae")
 
     assert "going on from step 2 of vae.state" in said
     assert "ms a step" not in said
 
 
-def test_the_twin_has_one_encoder_and_convolutions_around_attention(trained: Path) -> None:
+def test_the_twin_has_one_encoder_and_convolutions_around_attention(trained: Path, train: Train) -> None:
     train(trained, "--stage", "denoiser", "--topology", "sd15")
     folder = trained / "shapes-sd15"
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
@@ -74,19 +88,17 @@ def test_the_twin_has_one_encoder_and_convolutions_around_attention(trained: Pat
 
 
 @pytest.mark.parametrize(("stage", "missing"), [("denoiser", "vae"), ("lora", "shapes")])
-def test_a_stage_without_the_one_before_says_so(stage: str, missing: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), "--smoke", "--stage", stage],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_stage_without_the_one_before_says_so(
+    stage: str, missing: str, tmp_path: Path, train: Train
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path, "--stage", stage)
 
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / missing} is not there: run --stage")
+    # Python prints such a text to stderr and exits with 1.
+    assert str(stopped.value.code).startswith(f"error: {tmp_path / missing} is not there: run --stage")
 
 
-def test_a_lora_is_written_in_two_formats(trained: Path) -> None:
+def test_a_lora_is_written_in_two_formats(trained: Path, train: Train) -> None:
     train(trained, "--stage", "lora")
     mine, theirs = sorted((trained / "loras").glob("*.safetensors"), key=lambda path: "kohya" in path.name)
 
@@ -96,8 +108,8 @@ def test_a_lora_is_written_in_two_formats(trained: Path) -> None:
 
 
 def test_what_was_trained_can_be_exported_and_paints(trained: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "onnxsd", "export", str(trained / "shapes"), str(tmp_path / "onnx")]
-    subprocess.run([*command, "--target", "portable", "--check", "none"], check=True, cwd=ROOT)
+    made = run("export", trained / "shapes", tmp_path / "onnx", "--target", "portable", "--check", "none")
+    assert made.exit_code == 0, made.stderr
     images = Pipeline.from_pretrained(tmp_path / "onnx", provider="cpu")(
         "a red circle", num_inference_steps=2, seed=0, output_type="np"
     ).images
