@@ -1,0 +1,129 @@
+"""Ask of each operator of an exported folder's graphs whether it gives the same bits every time.
+
+Usage: python scripts/check_determinism.py FOLDER [--size 1024] [--runs 5] [--provider cuda|cpu] [--json FILE]
+
+Every distinct node (operator, attributes, shapes and types of its operands) of every component, authored for
+the provider at fixed sizes, becomes a model of its own and runs over random operands, --runs times in each of
+two sessions (--large-runs where its outputs are large), with its outputs filled with NaN before each run. The
+exit code is 1 when a node varies from run to run or from session to session, leaves part of an output
+unwritten, or does not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from determinism.calls import Found, distinct
+from determinism.table import as_json, as_text
+from determinism.trial import Outcome, Trial
+
+from onnxsd.artifact.folder import Folder, open_folder
+from onnxsd.errors import OnnxsdError, UsageError
+from onnxsd.models import clip
+from onnxsd.models.components import Blueprint
+from onnxsd.ops import Target
+from onnxsd.ops.graph import AuthoredGraph
+from onnxsd.session import Optimization, Provider, SessionSettings, available, resolve
+from onnxsd.tensors import DType
+
+TOKENS = 77
+SCHEMA = 1
+
+
+def main() -> int:
+    """Try every distinct node and print the table; an error is one line and its own exit code."""
+    asked = _arguments()
+    try:
+        return _check(asked)
+    except OnnxsdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _check(asked: argparse.Namespace) -> int:
+    started = time.perf_counter()
+    folder = open_folder(asked.folder)
+    choice = resolve(asked.provider, device_id=asked.device)
+    found = distinct(_graphs(folder, choice.provider, asked.size, tuple(asked.component)))
+    settings = SessionSettings(
+        optimize=Optimization.DISABLED, fuse_conv_bias=asked.fuse_conv_bias, use_tf32=asked.tf32
+    )
+    trial = Trial(choice=choice, settings=settings, runs=asked.runs, large_runs=asked.large_runs)
+    outcomes = tuple(_tried(trial, found))
+    facts = {
+        "schema": SCHEMA,
+        "provider": choice.provider.value,
+        "onnxruntime": str(available().version),
+        "size": asked.size,
+        "runs": asked.runs,
+        "large_runs": asked.large_runs,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    faulty = sum(not outcome.sound for outcome in outcomes)
+    print(as_text(outcomes))
+    print(f"{len(outcomes)} distinct nodes, {faulty} not sound; {facts}")
+    if asked.json is not None:
+        text = json.dumps({**facts, **as_json(outcomes)}, indent=1)
+        asked.json.write_text(f"{text}\n", encoding="utf-8")
+    return int(faulty > 0)
+
+
+def _tried(trial: Trial, found: tuple[Found, ...]) -> Iterator[Outcome]:
+    """Each outcome in turn; those that took long are told, for the one who waits."""
+    for index, one in enumerate(found):
+        started = time.perf_counter()
+        yield trial.of(one)
+        passed = time.perf_counter() - started
+        if passed > 1.0:
+            print(f"{index + 1}/{len(found)} {one.call}: {passed:.1f} s", file=sys.stderr)
+
+
+def _graphs(
+    folder: Folder, provider: Provider, size: int, wanted: tuple[str, ...]
+) -> Iterator[tuple[str, AuthoredGraph]]:
+    """Each wanted component (all, if none is named) at fixed sizes, as the engine authors it."""
+    on_cpu = provider is Provider.CPU
+    target, dtype = (Target.PORTABLE, DType.FLOAT32) if on_cpu else (Target.CUDA, folder.manifest.precision)
+    names = [record.name for record in folder.manifest.components]
+    if unknown := [name for name in wanted if name not in names]:
+        raise UsageError(f"{folder.path} has no {', '.join(unknown)}; it has {', '.join(names)}")
+    for name in wanted or names:
+        blueprint = folder.blueprint(name)
+        yield name, blueprint.author(target, dtype, _sizes(folder, blueprint, size))
+
+
+def _sizes(folder: Folder, blueprint: Blueprint, size: int) -> dict[str, int]:
+    """What the component's symbols are when one image of `size` pixels a side is made with guidance."""
+    name, factor = blueprint.component.name, folder.manifest.latent.factor
+    if name.startswith("text_encoder"):
+        return {"batch": 1, "sequence": clip.parse(blueprint.config).max_positions}
+    side = size if name == "vae_encoder" else size // factor
+    rows = 2 if name == folder.manifest.latent.denoiser else 1
+    sizes = {"batch": rows, "height": side, "width": side, "sequence": TOKENS}
+    return {symbol: sizes[symbol] for symbol in blueprint.component.symbols}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="an exported folder")
+    parser.add_argument("--size", type=int, default=1024, help="pixels a side (default 1024)")
+    parser.add_argument("--runs", type=int, default=5, help="in each session (default 5)")
+    parser.add_argument(
+        "--large-runs", type=int, default=2, help="the same where outputs are above 64 MiB (default 2)"
+    )
+    parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--device", type=int, default=0, help="the GPU's number (default 0)")
+    parser.add_argument("--component", action="append", default=[], help="this one only; repeatable")
+    parser.add_argument("--fuse-conv-bias", action="store_true", help="one cuDNN graph for both")
+    parser.add_argument("--tf32", action="store_true", help="the provider's use_tf32")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome there")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
