@@ -260,8 +260,9 @@ same_as_requested = 1
 ort.create_and_register_allocator(place, ort.OrtArenaCfg(0, same_as_requested, -1, -1))
 options = ort.SessionOptions()
 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-options.enable_mem_reuse = options.enable_mem_pattern = False
+if sys.argv[2] == "as modelled":
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    options.enable_mem_reuse = options.enable_mem_pattern = False
 options.intra_op_num_threads = 1
 options.log_severity_level = 1
 options.add_session_config_entry("session.use_env_allocators", "1")
@@ -291,12 +292,22 @@ def test_the_arena_of_onnx_runtime_is_as_large_as_said(name: str, tmp_path: Path
     model = with_weights(graph, random_weights(graph, np.random.default_rng(0)))
     path = tmp_path / "model.onnx"
     path.write_bytes(ir.to_proto(model).SerializeToString())
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_PROCESS, str(path)], capture_output=True, text=True, timeout=120
-    )
-
-    assert done.returncode == 0, done.stdout
     said = arena_bytes(graph, in_place=IN_PLACE_ON_CPU)
-    found = sum(json.loads(done.stdout))
-    print(f"{name}: said {said / MIB:.2f} MiB, taken {found / MIB:.2f} MiB")
+    found, by_default = (taken_bytes(path, how) for how in ("as modelled", "by default"))
+
+    print(
+        f"{name}: least {activation_bytes(graph, in_place=IN_PLACE_ON_CPU) / MIB:.2f}, said {said / MIB:.2f},"
+        f" taken {found / MIB:.2f}, taken by default {by_default / MIB:.2f} MiB"
+    )
     assert said * 0.95 <= found <= said * 1.05
+    # If this ever fails, ONNX Runtime plans better than 1.31 did, and docs/performance.md is out of date.
+    assert by_default > found
+
+
+def taken_bytes(model: Path, how: str) -> int:
+    """By how much the arena of a process grows in the first two runs of a model."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, str(model), how], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout
+    return sum(json.loads(done.stdout))
