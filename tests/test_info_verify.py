@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import Workshop, change_json, locked_folder, run
+from click.testing import Result
 
 from onnxsd.artifact.folder import files_of, open_folder
 from onnxsd.ops import Target
@@ -84,11 +86,24 @@ def test_info_of_an_image(folder: Path, tmp_path: Path) -> None:
 # verify
 
 
+@pytest.fixture(scope="module")
+def verified(workshop: Workshop) -> Callable[[Target], Result]:
+    """What `onnxsd verify --json` says of the whole export for a target, each verified once."""
+
+    @functools.cache
+    def verify(target: Target) -> Result:
+        return run("verify", workshop.export("sd-1.5", target, DType.FLOAT16).path, "--json")
+
+    return verify
+
+
 @pytest.mark.parametrize("target", Target)
-def test_a_whole_folder_passes(target: Target, workshop: Workshop) -> None:
+def test_a_whole_folder_passes(
+    target: Target, workshop: Workshop, verified: Callable[[Target], Result]
+) -> None:
     export = workshop.export("sd-1.5", target=target, precision=DType.FLOAT16)
 
-    result = run("verify", export.path, "--json")
+    result = verified(target)
 
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
@@ -110,9 +125,11 @@ def test_verify_changes_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("target", Target)
-def test_a_folder_that_may_only_be_read_is_verified(target: Target, workshop: Workshop) -> None:
+def test_a_folder_that_may_only_be_read_is_verified(
+    target: Target, workshop: Workshop, verified: Callable[[Target], Result]
+) -> None:
     export = workshop.export("sd-1.5", target=target, precision=DType.FLOAT16)
-    assert run("verify", export.path).exit_code == 0  # which imports all that is needed on the way
+    assert verified(target).exit_code == 0  # which imports all that is needed on the way
     with locked_folder(beside=export.path) as (copy, _):
         result = run("verify", copy)
 

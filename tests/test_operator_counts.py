@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pytest
 
 from onnxsd.models import catalogue
 from onnxsd.models.components import COMPONENTS, Blueprint, component
 from onnxsd.ops import Target
-from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.tensors import DType
 
 Counts = Mapping[str, int]
@@ -98,14 +100,25 @@ PORTABLE_UNETS: Mapping[str, Counts] = {
 }  # fmt: skip
 
 
-def _authored(name: str, part: str, target: Target, *, static: bool = True) -> AuthoredGraph:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operators:
+    """What a graph holds."""
+
+    counts: Counter[str]
+    domains: frozenset[str]
+
+
+@functools.cache
+def _operators(name: str, part: str, target: Target, *, static: bool = True) -> Operators:
     pipeline = catalogue.load(name)
     blueprint = Blueprint(
         component=component(part),
         config=pipeline.models[component(part).source],
         time_ids=pipeline.time_ids,
     )
-    return blueprint.author(target, DType.FLOAT16, STATIC[part] if static else None)
+    graph = blueprint.author(target, DType.FLOAT16, STATIC[part] if static else None)
+    domains = frozenset(node.domain for node in graph.model.graph)
+    return Operators(counts=graph.operator_counts(), domains=domains)
 
 
 def _parts(name: str) -> list[str]:
@@ -117,12 +130,12 @@ EVERY_PART = [(name, part) for name in catalogue.names() for part in _parts(name
 
 @pytest.mark.parametrize("name", catalogue.names())
 def test_unet_on_cuda(name: str) -> None:
-    assert _authored(name, "unet", Target.CUDA).operator_counts() == CUDA_UNETS[name]
+    assert _operators(name, "unet", Target.CUDA).counts == CUDA_UNETS[name]
 
 
 def test_sdxl_on_cuda_holds_what_was_measured() -> None:
     """The counts behind the figures in docs/performance.md, norms with and without a skip taken together."""
-    counts = _authored("sdxl-base-1.0", "unet", Target.CUDA).operator_counts()
+    counts = _operators("sdxl-base-1.0", "unet", Target.CUDA).counts
 
     assert counts["MatMul"] == 743
     assert counts["NhwcConv"] == 51
@@ -136,32 +149,32 @@ def test_sdxl_on_cuda_holds_what_was_measured() -> None:
 @pytest.mark.parametrize("part", CUDA_VAES)
 @pytest.mark.parametrize("name", catalogue.names())
 def test_vae_on_cuda(name: str, part: str) -> None:
-    assert _authored(name, part, Target.CUDA).operator_counts() == CUDA_VAES[part]
+    assert _operators(name, part, Target.CUDA).counts == CUDA_VAES[part]
 
 
 @pytest.mark.parametrize(("name", "part"), CUDA_TEXT_ENCODERS)
 def test_text_encoder_on_cuda(name: str, part: str) -> None:
-    counts = _authored(name, part, Target.CUDA).operator_counts()
+    counts = _operators(name, part, Target.CUDA).counts
 
     assert counts == CUDA_TEXT_ENCODERS[name, part]
 
 
 @pytest.mark.parametrize("name", PORTABLE_UNETS)
 def test_unet_on_any_runtime(name: str) -> None:
-    assert _authored(name, "unet", Target.PORTABLE).operator_counts() == PORTABLE_UNETS[name]
+    assert _operators(name, "unet", Target.PORTABLE).counts == PORTABLE_UNETS[name]
 
 
 @pytest.mark.parametrize(("name", "part"), EVERY_PART)
 @pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 def test_a_static_graph_computes_no_sizes(name: str, part: str, target: Target) -> None:
-    assert not OF_SIZES & _authored(name, part, target).operator_counts().keys()
+    assert not OF_SIZES & _operators(name, part, target).counts.keys()
 
 
 @pytest.mark.parametrize(("name", "part"), EVERY_PART)
 @pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 def test_symbolic_sizes_cost_only_nodes_that_compute_sizes(name: str, part: str, target: Target) -> None:
-    static = _authored(name, part, target).operator_counts()
-    symbolic = _authored(name, part, target, static=False).operator_counts()
+    static = _operators(name, part, target).counts
+    symbolic = _operators(name, part, target, static=False).counts
 
     assert not static - symbolic
     assert (symbolic - static).keys() <= OF_SIZES | {"Concat", "Mul", "Add", "Expand", "Reshape"}
@@ -169,6 +182,4 @@ def test_symbolic_sizes_cost_only_nodes_that_compute_sizes(name: str, part: str,
 
 @pytest.mark.parametrize(("name", "part"), EVERY_PART)
 def test_the_portable_target_holds_standard_operators_only(name: str, part: str) -> None:
-    graph = _authored(name, part, Target.PORTABLE).model.graph
-
-    assert {node.domain for node in graph} == {""}
+    assert _operators(name, part, Target.PORTABLE).domains == {""}
