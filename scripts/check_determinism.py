@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from determinism.calls import Found, distinct
@@ -49,19 +49,19 @@ def _check(asked: argparse.Namespace) -> int:
     started = time.perf_counter()
     folder = open_folder(asked.folder)
     choice = resolve(asked.provider, device_id=asked.device)
-    found = distinct(_graphs(folder, choice.provider, asked.size, tuple(asked.component)))
-    settings = SessionSettings(
-        optimize=Optimization.DISABLED, fuse_conv_bias=asked.fuse_conv_bias, use_tf32=asked.tf32
-    )
-    trial = Trial(choice=choice, settings=settings, runs=asked.runs, large_runs=asked.large_runs)
-    outcomes = tuple(_tried(trial, found))
+    runs = {"runs": asked.runs, "large_runs": asked.large_runs}
+    calls = [
+        (Trial(choice=choice, settings=settings, **runs), found)
+        for settings, graphs in _graphs(folder, choice.provider, asked.size, tuple(asked.component)).items()
+        for found in distinct(graphs)
+    ]
+    outcomes = tuple(_tried(calls))
     facts = {
         "schema": SCHEMA,
         "provider": choice.provider.value,
         "onnxruntime": str(available().version),
         "size": asked.size,
-        "runs": asked.runs,
-        "large_runs": asked.large_runs,
+        **runs,
         "seconds": round(time.perf_counter() - started, 1),
     }
     faulty = sum(not outcome.sound for outcome in outcomes)
@@ -73,28 +73,39 @@ def _check(asked: argparse.Namespace) -> int:
     return int(faulty > 0)
 
 
-def _tried(trial: Trial, found: tuple[Found, ...]) -> Iterator[Outcome]:
+def _tried(calls: Sequence[tuple[Trial, Found]]) -> Iterator[Outcome]:
     """Each outcome in turn; those that took long are told, for the one who waits."""
-    for index, one in enumerate(found):
+    for index, (trial, found) in enumerate(calls):
         started = time.perf_counter()
-        yield trial.of(one)
+        yield trial.of(found)
         passed = time.perf_counter() - started
         if passed > 1.0:
-            print(f"{index + 1}/{len(found)} {one.call}: {passed:.1f} s", file=sys.stderr)
+            print(f"{index + 1}/{len(calls)} {found.call}: {passed:.1f} s", file=sys.stderr)
 
 
 def _graphs(
     folder: Folder, provider: Provider, size: int, wanted: tuple[str, ...]
-) -> Iterator[tuple[str, AuthoredGraph]]:
-    """Each wanted component (all, if none is named) at fixed sizes, as the engine authors it."""
+) -> dict[SessionSettings, list[tuple[str, AuthoredGraph]]]:
+    """Each wanted component (all, if none is named) at fixed sizes, by the settings of its sessions."""
     on_cpu = provider is Provider.CPU
     target, dtype = (Target.PORTABLE, DType.FLOAT32) if on_cpu else (Target.CUDA, folder.manifest.precision)
     names = [record.name for record in folder.manifest.components]
     if unknown := [name for name in wanted if name not in names]:
         raise UsageError(f"{folder.path} has no {', '.join(unknown)}; it has {', '.join(names)}")
+    graphs: dict[SessionSettings, list[tuple[str, AuthoredGraph]]] = {}
     for name in wanted or names:
         blueprint = folder.blueprint(name)
-        yield name, blueprint.author(target, dtype, _sizes(folder, blueprint, size))
+        graph = blueprint.author(target, dtype, _sizes(folder, blueprint, size))
+        graphs.setdefault(_settings(name, dtype), []).append((name, graph))
+    return graphs
+
+
+def _settings(name: str, dtype: DType) -> SessionSettings:
+    """What the engine's sessions of a component are made with, as far as it decides which kernels run."""
+    half = dtype is DType.FLOAT16
+    return SessionSettings(
+        optimize=Optimization.DISABLED, fuse_conv_bias=half and name.startswith("vae"), use_tf32=half
+    )
 
 
 def _sizes(folder: Folder, blueprint: Blueprint, size: int) -> dict[str, int]:
@@ -119,8 +130,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--device", type=int, default=0, help="the GPU's number (default 0)")
     parser.add_argument("--component", action="append", default=[], help="this one only; repeatable")
-    parser.add_argument("--fuse-conv-bias", action="store_true", help="one cuDNN graph for both")
-    parser.add_argument("--tf32", action="store_true", help="the provider's use_tf32")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome there")
     return parser.parse_args()
 
