@@ -23,6 +23,7 @@ LAYERS = (
     ("artifact", "session", "prompt", "samplers", "imaging"),
     ("verify",),
     ("doctor", "export", "engine"),
+    ("bench",),
     ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -38,6 +38,7 @@ ENTRIES = (
     Entry(name="info", summary="Show what a folder, a checkpoint or an image holds."),
     Entry(name="samplers", summary="List the samplers."),
     Entry(name="models", summary="List the models that an alias names."),
+    Entry(name="bench", summary="Measure this machine, beside other ways to run the same model."),
 )
 
 
