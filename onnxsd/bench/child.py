@@ -83,7 +83,8 @@ class Child:
                 )
         except OSError as error:
             raise Failed(f"cannot start {command.python}: {error.strerror or error}") from error
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Child:
         return self
@@ -138,6 +139,7 @@ class Child:
             self._process.wait(QUIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._close()
 
     def kill(self) -> None:
         """End it now, with the processes that it started (torch's compilers)."""
@@ -146,6 +148,17 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        """Let the pipes go; a process that it left behind may hold the other end of one."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._reader.join(QUIT_TIMEOUT_S)
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        if not self._reader.is_alive():
+            self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -154,7 +167,11 @@ class Child:
         self._answers.put(None)
 
     def _ended(self, command: str) -> Failed:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(QUIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:  # it closed its stdout, and lives
+            self.kill()
+            code = self._process.returncode
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         text = self._log.read_text(encoding="utf-8", errors="replace").strip()
         tail = " / ".join(line.strip() for line in text.splitlines()[-LOG_LINES:] if line.strip())

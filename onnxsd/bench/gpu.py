@@ -11,6 +11,8 @@ from typing import Any
 from onnxsd.bench.report import GpuRecord
 
 SAMPLE_S = 0.02
+# The clock is looked at once in so many samples: it takes the driver longer than the memory.
+CLOCK_EVERY = 10
 BUSY_PERCENT = 90
 ORDER = "CUDA_DEVICE_ORDER"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -110,9 +112,11 @@ class Watch:
         self._thread.join()
 
     def _sample(self) -> None:
+        taken = 0
         while not self._stopped.wait(SAMPLE_S):
             self._peak = max(self._peak, self._gpu.used_bytes())
-            clock = self._gpu.busy_clock_mhz()
+            taken += 1
+            clock = self._gpu.busy_clock_mhz() if taken % CLOCK_EVERY == 0 else None
             if clock is not None:
                 self._clocks.append(clock)
 

@@ -126,12 +126,15 @@ def describe(folder: Path, *, name: str, weights: str, checkpoint_s: float | Non
     )
 
 
-def random_checkpoint(name: str, work: Path, initialise: Callable[[Path], str | None], say: Say) -> Model:
+def random_checkpoint(
+    name: str, work: Path, initialise: Callable[[Path], str | None], say: Say, *, tiny: bool = False
+) -> Model:
     """A checkpoint with random weights in the folder `work`, where one that is there is taken as it is.
 
     Args:
         name: of the catalogue.
         initialise: gives a folder's UNet and VAE their weights, and says which; None where it cannot.
+        tiny: its narrow twin.
     """
     full = catalogue.load(name).name
     folder, note = work / full, work / f"{full}.weights"
@@ -142,7 +145,7 @@ def random_checkpoint(name: str, work: Path, initialise: Callable[[Path], str | 
         raise BadInputError(f"{folder} is in the way", hint="name another --work folder")
     say(f"writing a checkpoint of {full} with random weights")
     started = time.perf_counter()
-    plan, unfinished = synthetic.plan(name), work / f"{full}.unfinished"
+    plan, unfinished = synthetic.plan(name, tiny=tiny), work / f"{full}.unfinished"
     # UNet and VAE are written once, by `initialise`.
     shapes = {part: {} if part in ("unet", "vae") else held for part, held in plan.shapes.items()}
     synthetic.write(replace(plan, shapes=shapes), unfinished, force=True)

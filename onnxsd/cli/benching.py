@@ -16,7 +16,7 @@ from rich.table import Table
 from onnxsd.bench.helpers import resolve_provider
 from onnxsd.bench.prepare import Say, Wanted
 from onnxsd.bench.report import Report, Settings, save, text_of
-from onnxsd.bench.roster import chosen
+from onnxsd.bench.roster import chosen, entry
 from onnxsd.bench.run import Bench
 from onnxsd.bench.sections import Section, preamble, sections
 from onnxsd.cli.errors import INTERRUPTED
@@ -59,11 +59,13 @@ def measure(asked: Asked) -> Report:
     """The report of what was asked; it is written to `output` as it grows, so that Ctrl-C keeps it."""
     say = _clocked()
     wanted = _wanted(asked, say)
+    for name in asked.contenders:
+        entry(name)  # a wrong name is said before anything is started
     with _work_folder(asked.work) as work:
         provider, reason = resolve_provider(asked.provider, asked.device, work, asked.timeout_s)
         say(f"measuring on {provider}: {reason}")
-        entries = chosen(asked.contenders, Provider(provider), long=asked.long)
-        _check_pythons(asked, (*(entry.name for entry in entries), *HELPERS))
+        taking_part = chosen(asked.contenders, Provider(provider), long=asked.long)
+        _check_pythons(asked, (*(one.name for one in taking_part), *HELPERS))
         settings = Settings(
             provider=provider,
             device_id=asked.device,
@@ -72,7 +74,7 @@ def measure(asked: Asked) -> Report:
             steps=asked.steps,
             guidance_scale=asked.guidance_scale,
             rounds=asked.rounds,
-            contenders=tuple(entry.name for entry in entries),
+            contenders=tuple(one.name for one in taking_part),
             in_turn=asked.in_turn,
             timeout_s=asked.timeout_s,
             prompt=PROMPT,

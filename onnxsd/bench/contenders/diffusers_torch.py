@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +79,7 @@ class DiffusersTorch(Contender):
         """The UNet's output as the compiled or eager model gives it."""
         given = np.load(inputs)
         args, kwargs = with_inputs(self._unet.call(given["sample"].shape), given)
-        with self._calling():
+        with self._torch.no_grad():  # as the pipeline calls it: a compiled model knows
             save_output(self._unet(*args, **kwargs)[0], out)
         return {}
 
@@ -89,7 +88,7 @@ class DiffusersTorch(Contender):
         torch = self._torch
         given = np.load(inputs)["latent_sample"]
         (latent, *_), kwargs = self._decode.call(given.shape)
-        with self._calling():
+        with self._torch.no_grad():  # as the pipeline calls it: a compiled model knows
             sample = torch.from_numpy(given).to(device=latent.device, dtype=latent.dtype)
             save_output(self._decode(sample, **kwargs)[0], out)
         return {}
@@ -110,10 +109,13 @@ class DiffusersTorch(Contender):
 
     def _compiled(self, mode: str) -> tuple[Any, Any]:
         """UNet and decoder under torch.compile, with projections fused as diffusers' guide has it."""
+        import torch._dynamo.config as dynamo
+        import torch._inductor.config as inductor
+
         torch = self._torch
-        torch._dynamo.config.recompile_limit = 64  # one program for each size and batch
+        # One program for each size and batch; torch before 2.6 has another name for it.
+        setattr(dynamo, "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit", 64)
         if mode == "max-autotune":
-            inductor = torch._inductor.config
             inductor.conv_1x1_as_mm = True
             inductor.coordinate_descent_tuning = True
             inductor.coordinate_descent_check_all_directions = True
@@ -123,20 +125,10 @@ class DiffusersTorch(Contender):
         return torch.compile(self._pipe.unet, **how), torch.compile(self._pipe.vae.decode, **how)
 
     def _timed(self, call: Callable[[], Any], calls: int, blocks: int) -> list[float]:
-        with self._calling():
+        with self._torch.no_grad():  # as the pipeline calls it: a compiled model knows
             for _ in range(WARM_UP):
                 call()
             return timed_blocks(call, self._wait, calls=calls, blocks=blocks)
-
-    @contextlib.contextmanager
-    def _calling(self) -> Any:
-        """As the pipeline calls its models: without gradients (a compiled model knows the difference)."""
-        self._unet.keeping = self._decode.keeping = False
-        try:
-            with self._torch.no_grad():
-                yield
-        finally:
-            self._unet.keeping = self._decode.keeping = True
 
     def _wait(self) -> None:
         if self._device != "cpu":

@@ -10,24 +10,24 @@ import numpy as np
 
 
 class Kept:
-    """A model's call in a pipeline's place, which keeps the arguments of the latest call of each shape.
+    """A model's call in a pipeline's place, which keeps the arguments of the first call of each shape.
 
     Calls are repeated with exactly what the pipeline gave: to a compiled model another type, stride or
-    keyword is another program.
+    keyword is another program. Only the first call is copied, so that timed images are not slowed.
     """
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._calls: dict[tuple[int, ...], tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        self.keeping = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.keeping:
+        shape = tuple(args[0].shape)
+        if shape not in self._calls:
             # Copies: a captured graph writes its next inputs over these.
-            self._calls[tuple(args[0].shape)] = (_copied(args), _copied(kwargs))
+            self._calls[shape] = (_copied(args), _copied(kwargs))
         return self._inner(*args, **kwargs)
 
     @property
@@ -35,15 +35,15 @@ class Kept:
         """The shapes of the first arguments that were seen."""
         return list(self._calls)
 
-    def call(self, key: tuple[int, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the latest call whose first one had this shape."""
-        if key not in self._calls:
-            raise LookupError(f"no image was made yet with inputs of {key}; there were {list(self._calls)}")
-        return self._calls[key]
+    def call(self, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the first call whose first one had this shape."""
+        if shape not in self._calls:
+            raise LookupError(f"no image was made yet with inputs of {shape}; there were {self.shapes}")
+        return self._calls[shape]
 
-    def repeat(self, key: tuple[int, ...]) -> Any:
+    def repeat(self, shape: tuple[int, ...]) -> Any:
         """Call again with what was kept."""
-        args, kwargs = self.call(key)
+        args, kwargs = self.call(shape)
         return self._inner(*args, **kwargs)
 
 
