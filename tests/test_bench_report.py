@@ -111,6 +111,7 @@ def test_the_table_has_a_column_for_each_contender_and_the_figures_of_its_sample
     assert found["peak GPU memory, GiB"][1] == "9.00"
     assert found["energy, J an image"][1] == "510"
     assert found["UNet, relative error to float32"][1] == "1.30e-03"
+    assert found["two runs differ by"][1] == "0.00e+00"
 
 
 def test_the_notes_tell_the_noise_and_who_is_missing() -> None:

@@ -117,6 +117,9 @@ class CaseReport:
     # Norm of the difference from float32 over the norm of float32; None also where a value is not finite.
     unet_error: float | None = None
     vae_error: float | None = None
+    # The same between two runs of the contender on equal inputs: 0 where every bit is the same.
+    unet_repeat: float | None = None
+    vae_repeat: float | None = None
     failure: str | None = None
 
 

@@ -173,10 +173,15 @@ class Runner:
         for component, command in (("unet", "unet_output"), ("vae", "vae_output")):
             compared = self._course.compared.get((component, case))
             if compared is not None:
-                out = self._course.work / f"{self.entry.name}-{component}.npy"
-                self._ask(command, inputs=str(compared.inputs), out=str(out))
-                self._update(case, **{f"{component}_error": relative_error(out, compared.exact)})
-                out.unlink()
+                first, second = (self._output(command, compared.inputs, run) for run in ("first", "second"))
+                error, repeat = relative_error(first, compared.exact), relative_error(second, first)
+                self._update(case, **{f"{component}_error": error, f"{component}_repeat": repeat})
+
+    def _output(self, command: str, inputs: Path, run: str) -> Path:
+        """What a component gives for these inputs, as a file."""
+        out = self._course.work / f"{self.entry.name}-{run}.npy"
+        self._ask(command, inputs=str(inputs), out=str(out))
+        return out
 
     def _measure(self, case: Case) -> None:
         effort, course = self._course.effort, self._course

@@ -182,7 +182,9 @@ _FIGURES = (
     ),
     Figure(title="energy, J an image", of=_joules, digits=".0f"),
     Figure(title="UNet, relative error to float32", of=lambda _, f, __: f.unet_error, digits=".2e"),
+    Figure(title="  two runs differ by", of=lambda _, f, __: f.unet_repeat, digits=".2e"),
     Figure(title="VAE, relative error to float32", of=lambda _, f, __: f.vae_error, digits=".2e"),
+    Figure(title="  two runs differ by", of=lambda _, f, __: f.vae_repeat, digits=".2e"),
 )
 
 
