@@ -210,6 +210,30 @@ def _has_samples(report: Report) -> bool:
     return any(case.unet_s for one in report.models[0].contenders for case in one.cases)
 
 
+@pytest.mark.gpu
+@pytest.mark.reference
+def test_on_a_gpu_memory_and_energy_are_told_and_errors_are_those_of_fp16(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    small = ("--model", "shapes", "--size", "128,64", "--batch", "1,2", "--steps", "4", "--rounds", "1")
+    done = CliRunner().invoke(
+        main,
+        ["bench", "--provider", "cuda", *small, "--contenders", "onnxsd-again,diffusers", "-o", str(path)],
+    )
+    assert done.exit_code == 0, done.output
+    report = load(path)
+
+    assert report.machine.gpu is not None
+    assert (figures.rate(report.ceiling) or 0) > 1e13
+    assert len(report.models[0].workloads) == 4
+    for contender in report.models[0].contenders:
+        for case in contender.cases:
+            assert case.failure is None
+            assert (case.peak_gpu_bytes or 0) > 100 << 20
+            assert all(joules >= 0 for joules in case.image_joules)
+            assert 1e-6 < (case.unet_error or 0) < 1e-2
+            assert 1e-6 < (case.vae_error or 0) < 1e-2
+
+
 def test_the_hand_made_report_is_one_that_a_run_could_give() -> None:
     """Tests of figures and tables rest on it."""
     assert not REPORT.failed

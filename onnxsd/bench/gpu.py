@@ -121,6 +121,14 @@ class Watch:
                 self._clocks.append(clock)
 
 
+def look_at(device_id: int) -> tuple[Gpu | None, str]:
+    """The GPU; where its driver cannot be asked, None and the reason."""
+    try:
+        return Gpu(device_id), ""
+    except Exception as error:  # noqa: BLE001  (bindings and driver of any state; the report says it)
+        return None, f"NVML: {type(error).__name__}: {error}"
+
+
 def _bindings() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an unrelated `pynvml` package warns when it is imported

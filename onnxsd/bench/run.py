@@ -16,7 +16,7 @@ from onnxsd import __version__
 from onnxsd.bench import host
 from onnxsd.bench.child import Failed
 from onnxsd.bench.exports import Exports
-from onnxsd.bench.gpu import Gpu, Watch
+from onnxsd.bench.gpu import Watch, look_at
 from onnxsd.bench.helpers import Helpers
 from onnxsd.bench.inputs import unet_inputs, vae_inputs
 from onnxsd.bench.prepare import Model, Say, Wanted, find, random_checkpoint
@@ -59,7 +59,7 @@ class Bench:
         )
         self._say, self._keep = say, keep
         self._started = time.perf_counter()
-        self._gpu = Gpu(settings.device_id) if self._provider is Provider.CUDA else None
+        self._gpu, unseen = look_at(settings.device_id) if self._provider is Provider.CUDA else (None, "")
         self._watch: Watch | None = None
         self._runners: list[Runner] = []
         self._done: tuple[ModelReport, ...] = ()
@@ -73,6 +73,7 @@ class Bench:
             machine=host.machine(None if self._gpu is None else self._gpu.record()),
             ceiling=None,
             models=(),
+            notes=(f"GPU memory, energy and clocks are unknown: {unseen}",) if unseen else (),
         )
 
     def run(self, wanted: Sequence[Wanted]) -> Report:

@@ -93,7 +93,8 @@ def _method(report: Report) -> str:
         if any(model.in_turn for model in report.models)
         else "each contender in a process of its own, all of them in turn in each round"
     )
-    words = f"{report.settings.rounds} rounds, {order}; the whole run took {report.seconds:.0f} s."
+    rounds = f"{report.settings.rounds} round{'s' if report.settings.rounds > 1 else ''}"
+    words = f"{rounds}, {order}; the whole run took {report.seconds:.0f} s."
     if rate is not None and report.ceiling is not None:
         side, dtype = report.ceiling.rows, report.ceiling.dtype
         words += (
