@@ -98,12 +98,17 @@ class Subject:
 def torch_model(config: Mapping[str, Any]) -> Any:
     """The class that the configuration names, with weights that are not set yet."""
     import diffusers
+    import torch
     import transformers
 
     if "architectures" in config:
         settings = {key: value for key, value in config.items() if key not in ("architectures", "model_type")}
         return getattr(transformers, config["architectures"][0])(transformers.CLIPTextConfig(**settings))
-    return getattr(diffusers, config["_class_name"]).from_config(config)
+    # On no device first, since the weights that a class begins with are never looked at.
+    with torch.device("meta"):
+        model = getattr(diffusers, config["_class_name"]).from_config(config)
+    assert not list(model.buffers()), "what is not a weight would stay without a value"
+    return model.to_empty(device="cpu")
 
 
 def randomized(model: Any) -> Any:

@@ -108,6 +108,7 @@ def digest(content: bytes) -> str:
 def handler_of(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else a small body waits 40 ms for its headers' acknowledgement
 
         def do_HEAD(self) -> None:
             self.answer(with_body=False)
@@ -193,7 +194,7 @@ def hub() -> Iterator[FakeHub]:
     state = FakeHub()
     with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(state)) as server:
         state.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield state
         server.shutdown()
