@@ -109,6 +109,10 @@ def test_the_report_says_how_it_was_measured(report: Report) -> None:
     (model,) = report.models
     (work,) = model.workloads
 
+    assert report.command == (
+        "onnxsd bench --model shapes --provider cpu --size 64 --batch 1 --steps 2 --rounds 2"
+        " --contenders onnxsd-again,diffusers,compile,optimum"
+    )
     assert (report.settings.rounds, report.settings.provider, model.steps) == (ROUNDS, "cpu", 2)
     assert report.machine.cores > 0
     assert report.machine.gpu is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from onnxsd.bench.sections import Section, preamble, sections
 from onnxsd.errors import BadInputError, ResourceError
 
 BEGIN = "<!-- onnxsd bench --write-docs: begin -->"
+WIDTH = 120
 END = "<!-- onnxsd bench --write-docs: end -->"
 
 
@@ -45,7 +47,7 @@ def write(path: Path, reports: Sequence[Report]) -> None:
 def _lines(report: Report) -> Iterator[str]:
     yield from ("```console", report.command, "```", "")
     for paragraph in preamble(report):
-        yield from (paragraph, "")
+        yield from (_filled(paragraph), "")
     for section in sections(report):
         yield from _section(section)
 
@@ -53,14 +55,18 @@ def _lines(report: Report) -> Iterator[str]:
 def _section(section: Section) -> Iterator[str]:
     yield from (f"### {section.title}", "")
     for paragraph in section.words:
-        yield from (paragraph, "")
+        yield from (_filled(paragraph), "")
     yield _row(section.columns)
     yield _row(("---", *("---:" for _ in section.columns[1:])))
     for name, *cells in section.rows:
         yield _row((name.replace("  ", "… ") if name.startswith("  ") else name, *cells))
     yield ""
     for note in section.notes:
-        yield from (_escaped(note), "")
+        yield from (_filled(note), "")
+
+
+def _filled(paragraph: str) -> str:
+    return textwrap.fill(_escaped(paragraph), WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -38,10 +38,10 @@ def sections(report: Report) -> tuple[Section, ...]:
     return tuple(
         Section(
             title=f"{model.name}, {work.case}",
-            words=(_model_words(model),),
+            words=(_model_words(model),) if work is model.workloads[0] else (),
             columns=("", "floor", *(entry.name for entry in model.contenders)),
             rows=tuple(_rows(report, model, work.case)),
-            notes=tuple(_notes(model, work.case)),
+            notes=(*_noise(model, work.case), *_failures(model, work.case)),
         )
         for model in report.models
         for work in model.workloads
@@ -98,8 +98,8 @@ def _method(report: Report) -> str:
     if rate is not None and report.ceiling is not None:
         side, dtype = report.ceiling.rows, report.ceiling.dtype
         words += (
-            f" The floor is the arithmetic over {rate / TERA:.3g} TFLOP/s, the rate of a {side}³ {dtype}"
-            " matrix product through ONNX Runtime in this run."
+            f" The floor is the arithmetic over {rate / TERA:.3g} TFLOP/s, the rate of {side}³ {dtype}"
+            " matrix products through ONNX Runtime in this run."
         )
     return words
 
@@ -189,13 +189,18 @@ _FIGURES = (
 )
 
 
-def _notes(model: ModelReport, case: Case) -> Iterator[str]:
-    """The noise of this very case, and who is missing."""
+def _noise(model: ModelReport, case: Case) -> Iterator[str]:
+    """How far two processes of onnxsd lie apart in this very case."""
     apart = {kind: figures.noise(model, case, kind) for kind in figures.TIMES}
     known = [f"{kind} {100 * share:.1f} %" for kind, share in apart.items() if share is not None]
     if known:
         yield f"Noise, by how much two processes of onnxsd differ: {', '.join(known)}."
+
+
+def _failures(model: ModelReport, case: Case) -> Iterator[str]:
+    """Who is missing in a case; one that failed altogether is named with the first."""
+    is_first = case == model.workloads[0].case
     for entry in model.contenders:
-        failure = entry.failure or entry.case(case).failure
+        failure = entry.case(case).failure or (entry.failure if is_first else None)
         if failure is not None:
             yield f"{entry.name}: {failure}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
@@ -176,7 +174,6 @@ def command(
             timeout_s=timeout,
             work=work,
             output=output,
-            command=shlex.join(["onnxsd", *sys.argv[1:]]),
         )
         reports = (benching.measure(asked),)
     benching.show(reports, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,35 @@ class Asked:
     timeout_s: float
     work: Path | None
     output: Path | None
-    command: str
+
+    @property
+    def command(self) -> str:
+        """The command that measures the same again, without what only says where files go."""
+        options: dict[str, object] = {
+            "--provider": self.provider,
+            "--size": _listed(self.sizes),
+            "--batch": _listed(self.batches),
+            "--steps": self.steps,
+            "--guidance-scale": self.guidance_scale,
+            "--rounds": self.rounds,
+            "--contenders": _listed(self.contenders),
+        }
+        words = ["onnxsd", "bench"]
+        # A folder's place is this machine's alone.
+        words += [
+            word
+            for name in self.models
+            for word in ("--model", Path(name).name if Path(name).is_dir() else name)
+        ]
+        words += [word for name in self.randoms for word in ("--random", name)]
+        given = ((name, value) for name, value in options.items() if value not in (None, ""))
+        words += [word for name, value in given for word in (name, str(value))]
+        words += [name for name, on in (("--long", self.long), ("--in-turn", self.in_turn)) if on]
+        return shlex.join(words)
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ",".join(map(str, values))
 
 
 def measure(asked: Asked) -> Report:
