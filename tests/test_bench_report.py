@@ -108,7 +108,7 @@ def test_the_table_has_a_column_for_each_contender_and_the_figures_of_its_sample
     assert found["30 steps, prompt to pixels, s"][1:3] == ("0.315", "0.315")
     assert found["process start to first image, s"] == ("", "5.00", "5.00", "5.00", "–")
     assert found["first image of this size, beyond a steady one, s"][1] == "0.04"  # 12 × 30 − 10 × 31.5 ms
-    assert found["peak GPU memory, GiB"][1] == "9.00"
+    assert found["peak GPU memory, GB"][1] == "9.66"
     assert found["energy, J an image"][1] == "510"
     assert found["UNet, relative error to float32"][1] == "1.30e-03"
     assert found["two runs differ by"][1] == "0.00e+00"

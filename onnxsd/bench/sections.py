@@ -9,7 +9,7 @@ from onnxsd.bench import figures
 from onnxsd.bench.report import OURS, Case, CaseReport, ContenderReport, ModelReport, Report
 
 NONE = "–"
-GIB, MIB, TERA = 2**30, 2**20, 1e12
+GIGA, MIB, TERA = 1e9, 2**20, 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +171,9 @@ _FIGURES = (
     Figure(title="process start to first image, s", of=_cold_start),
     Figure(title="first image of this size, beyond a steady one, s", of=_beyond_steady),
     Figure(
-        title="peak GPU memory, GiB",
+        title="peak GPU memory, GB",
         of=lambda _, found, __: found.peak_gpu_bytes,
-        unit=1 / GIB,
+        unit=1 / GIGA,
     ),
     Figure(
         title="peak host memory, MiB",
