@@ -117,7 +117,7 @@ def _convolution(name: str, kernel: int, stride: int, padding: Padding) -> None:
         return conv(x["x"], *at(w, "layer"), stride=stride, padding=padding)
 
     @case(
-        expected, cuda={"conv": "conv"}, portable={"conv": "conv"}, holds={"NhwcConv": 1, "Add": 0}, name=name
+        expected, cuda={"conv": "conv"}, portable={"conv": "conv"}, holds={"NhwcConv": 1, "Add": 1}, name=name
     )
     def convolution(ops: Ops, sizes: Sizes) -> None:
         x = spatial(ops, sizes, 6)
@@ -385,6 +385,70 @@ def add_of_rows(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.add(ops.linear(x, AT, out=4), r))
 
 
+def _two_convolutions(x: Arrays, w: Arrays) -> Array:
+    return conv(x["x"], *at(w, "layer")) + conv(x["x"], *at(w, "shortcut"), padding=(0, 0, 0, 0))
+
+
+def _with_shortcut(ops: Ops, sizes: Sizes, out: int) -> tuple[Tensor, Tensor]:
+    """The sum of two convolutions, and the second."""
+    x = spatial(ops, sizes, 6)
+    shortcut = ops.conv(x, Scope("shortcut"), out=out, kernel=1, padding=(0, 0, 0, 0))
+    return ops.add(ops.conv(x, AT, out=out), shortcut), shortcut
+
+
+# The Add is that of the two biases: numbers of channels, not of pixels.
+@case(_two_convolutions, holds={"NhwcConv": 2, "BiasAdd": 1, "Add": 1})
+def two_biases_of_convolutions_are_one(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", _with_shortcut(ops, sizes, 4)[0])
+
+
+@case(
+    lambda x, w: group_norm(_two_convolutions(x, w), *at(w, "norm"), groups=4, eps=EPS),
+    holds={"NhwcConv": 2, "SkipGroupNorm": 1, "BiasAdd": 0, "Add": 1},
+)  # fmt: skip
+def a_norm_absorbs_two_biases_as_one(ops: Ops, sizes: Sizes) -> None:
+    total, _ = _with_shortcut(ops, sizes, 16)
+    ops.output("y", ops.group_norm(total, Scope("norm"), groups=4, eps=EPS))
+
+
+@case(
+    lambda x, w: np.concatenate(
+        [_two_convolutions(x, w), conv(x["x"], *at(w, "shortcut"), padding=(0, 0, 0, 0))], axis=1
+    )
+)
+def a_shortcut_without_its_bias_has_it_where_it_is_used_again(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.concat_channels(*_with_shortcut(ops, sizes, 4)))
+
+
+@case(
+    lambda x, w: linear(x["x"], *at(w, "layer")) + linear(x["r"], *at(w, "other")),
+    holds={"MatMul": 2, "BiasAdd": 1, "Add": 1},
+)
+def two_biases_of_linears_are_one(ops: Ops, sizes: Sizes) -> None:
+    other = ops.linear(sequence(ops, sizes, 8, "r"), Scope("other"), out=4)
+    ops.output("y", ops.add(ops.linear(sequence(ops, sizes, 6), AT, out=4), other))
+
+
+def _rows_of_a_linear(x: Arrays, w: Arrays) -> Array:
+    return conv(x["x"], *at(w, "layer")) + linear(x["r"], *at(w, "rows"))[:, :, None, None]
+
+
+@case(_rows_of_a_linear, holds={"MatMul": 1, "Add": 3})
+def two_biases_of_a_convolution_and_rows_are_one(ops: Ops, sizes: Sizes) -> None:
+    rows = ops.linear(ops.input("r", (sizes.batch, 8)), Scope("rows"), out=4)
+    ops.output("y", ops.add_channels(ops.conv(spatial(ops, sizes, 6), AT, out=4), rows))
+
+
+@case(
+    lambda x, w: group_norm(_rows_of_a_linear(x, w), *at(w, "norm"), groups=4, eps=EPS),
+    holds={"MatMul": 1, "SkipGroupNorm": 1, "Add": 1},
+)
+def a_norm_absorbs_two_biases_and_rows(ops: Ops, sizes: Sizes) -> None:
+    rows = ops.linear(ops.input("r", (sizes.batch, 8)), Scope("rows"), out=16)
+    h = ops.add_channels(ops.conv(spatial(ops, sizes, 6), AT, out=16), rows)
+    ops.output("y", ops.group_norm(h, Scope("norm"), groups=4, eps=EPS))
+
+
 @case(
     lambda x, w: conv(x["x"], *at(w, "layer")) + x["r"][:, :, None, None],
     cuda={"add_channels": "add"}, portable={"add_channels": "add_channels"},
@@ -463,6 +527,49 @@ def a_bias_held_back_through_a_feature_map(ops: Ops, sizes: Sizes) -> None:
     x = spatial(ops, sizes, 16)
     h = ops.feature_map(ops.linear(ops.tokens(x), Scope("fc"), out=16), like=x)
     ops.output("y", ops.group_norm(ops.add(h, x), AT, groups=4, eps=EPS))
+
+
+# What is emitted outside the vocabulary, and what is taken out of it.
+
+
+@case(lambda x, w: linear(x["x"] * x["x"], *at(w, "layer")))
+def a_value_as_a_tensor(ops: Ops, sizes: Sizes) -> None:
+    x = ops.value(sequence(ops, sizes, 6))
+    ops.output("y", ops.linear(ops.tensor(ops.graph.emit("Mul", x, x)), AT, out=4))
+
+
+@case(lambda x, w: conv(x["x"] * x["x"], *at(w, "layer")))
+def a_value_as_a_feature_map(ops: Ops, sizes: Sizes) -> None:
+    x = ops.value(ops.input("x", (sizes.batch, 6, sizes.height, sizes.width)))
+    ops.output("y", ops.conv(ops.spatial(ops.graph.emit("Mul", x, x)), AT, out=4))
+
+
+@case(lambda x, w: conv(x["x"], *at(w, "layer")).transpose(0, 2, 3, 1), holds={"Transpose": 1})
+def a_feature_map_in_nhwc(ops: Ops, sizes: Sizes) -> None:
+    ops.graph.output("y", ops.nhwc(ops.conv(spatial(ops, sizes, 6), AT, out=4)))
+
+
+@case(lambda x, w: conv(x["x"], *at(w, "layer")), holds={"Transpose": 2})
+def a_feature_map_in_nchw(ops: Ops, sizes: Sizes) -> None:
+    ops.graph.output("y", ops.nchw(ops.conv(spatial(ops, sizes, 6), AT, out=4)))
+
+
+# Tables of a row for each call of a loop.
+
+
+@case(
+    lambda x, w: linear(x["x"], *at(w, "layer")).reshape(3, len(x["x"]) // 3, 8),
+    holds={"MatMul": 1, "Add": 1, "Reshape": 1},
+)
+def rows_split_by_call(ops: Ops, sizes: Sizes) -> None:
+    x = ops.input("x", (sizes.batch * 3, 6))
+    ops.output("y", ops.split_rows(ops.linear(x, AT, out=8), 3, sizes.batch))
+
+
+@case(lambda x, w: np.asarray(x["table"][int(x["index"][0])]), holds={"Gather": 1, "Reshape": 1})
+def entry_of_a_table(ops: Ops, sizes: Sizes) -> None:
+    table = ops.input("table", (20, sizes.batch, sizes.sequence, 6))
+    ops.output("y", ops.entry(table, ops.input("index", (1,), dtype=DType.INT64)))
 
 
 # Composites.

@@ -101,6 +101,10 @@ NODES: Mapping[str, Node] = {
         operator="SkipGroupNorm", shapes=(MAP, CHANNELS, CHANNELS, (2, 320), CHANNELS), attributes=GROUPS,
         weights=(1, 2, 4), float32=(1, 2),
     ),
+    "SkipGroupNorm with rows alone": Node(
+        operator="SkipGroupNorm", shapes=(MAP, CHANNELS, CHANNELS, (2, 320)), attributes=GROUPS,
+        outputs=(0, 1), weights=(1, 2), float32=(1, 2),
+    ),
     "SkipLayerNormalization": Node(
         operator="SkipLayerNormalization", shapes=(TOKENS, TOKENS, CHANNELS, CHANNELS, CHANNELS),
         attributes={"epsilon": 1e-5}, outputs=(0, 3), weights=(2, 3, 4),

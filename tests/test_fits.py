@@ -66,9 +66,16 @@ def test_fewer_images_or_a_smaller_size(sdxl: Folder) -> None:
     text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=8, guided=True)
 
     assert text is not None
-    # 896² takes more than 1024² even: its chunks are just too small to be cut (LARGEST_WASTE_BYTES).
-    assert needed(sdxl, images=4, width=896, height=896) > free
-    assert text.startswith("3 images of 1024×1024 or 4 images of 768×768 should fit into the ")
+    assert text.startswith("3 images of 1024×1024 or 4 images of 896×896 should fit into the ")
+
+
+def test_a_smaller_size_that_takes_more_is_not_offered(sdxl: Folder) -> None:
+    free = needed(sdxl, images=1, width=1024, height=1024) - 1
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=2, guided=True)
+
+    # The decoder's chunks at 896² are just too small to be cut (LARGEST_WASTE_BYTES).
+    assert needed(sdxl, images=1, width=896, height=896) > free
+    assert offers(text) == [{"images": 1, "width": 768, "height": 768}]
 
 
 def test_without_guidance_a_row_is_an_image(sdxl: Folder) -> None:

@@ -181,8 +181,16 @@ UNARY = RuleCase(
 PIXELS = "one output pixel or picture more, which the op's own check sees"
 ROWS = "rows are independent"
 RULES: Mapping[str, RuleCase] = {
-    **dict.fromkeys(("Add", "Mul", "Sub", "Equal"), ELEMENTWISE),
-    **dict.fromkeys(("Sigmoid", "Erf", "Sin", "Cos", "Softmax", "Gelu", "QuickGelu"), UNARY),
+    **dict.fromkeys(("Add", "Mul", "Sub", "Div", "Equal"), ELEMENTWISE),
+    **dict.fromkeys(("Sigmoid", "Erf", "Sin", "Cos", "Softmax", "Round", "Gelu", "QuickGelu"), UNARY),
+    "Clip": RuleCase(
+        shapes=((B, S, 8), (), ()), free=free("Clip takes any shape", (0, 0), (0, 1), (0, 2))
+    ),
+    "ReduceSum": RuleCase(
+        shapes=((B, S, 8),), attributes={"keepdims": 0},
+        free=free("everything is summed", (0, 0), (0, 1), (0, 2)),
+        free_types={0: "the output has it too"},
+    ),
     "Cast": RuleCase(
         shapes=((B, S),), attributes={"to": TO_IR[DType.FLOAT16]},
         free=free("Cast takes any shape", (0, 0), (0, 1)), free_types={0: "that is what Cast is for"},
@@ -315,6 +323,30 @@ def test_a_skip_of_rows_must_have_the_batch_and_the_channels(skip: Shape) -> Non
         _emit("SkipGroupNorm", rule, (*first, skip, last), _dtypes(rule))
 
 
+@pytest.mark.parametrize(
+    ("operator", "shapes", "attributes"),
+    [
+        ("Clip", ((B, S, 8), (1,), ()), {}),
+        ("Clip", ((B, S, 8), (), (8,)), {}),
+        ("ReduceSum", ((B, S, 8),), {"keepdims": 1}),
+        ("ReduceSum", ((B, S, 8), (1,)), {"keepdims": 0}),
+    ],
+    ids=[
+        "a lower bound that is a row",
+        "an upper bound that is a row",
+        "axes that are kept",
+        "some axes only",
+    ],
+)
+def test_a_rule_refuses_what_it_has_no_shape_for(
+    operator: str, shapes: tuple[Shape, ...], attributes: Mapping[str, Any]
+) -> None:
+    rule = RuleCase(shapes=shapes, attributes=attributes)
+
+    with pytest.raises(ShapeError, match=operator):
+        _emit(operator, rule, shapes, _dtypes(rule))
+
+
 # What the caller of the vocabulary gets wrong.
 
 
@@ -368,6 +400,14 @@ MISUSES = {
     "tokens that do not fill a feature map": lambda ops: ops.feature_map(
         _tokens(ops, H * W + 1, 8), like=_spatial(ops, 8, H, W, "r")
     ),
+    "rows that do not split": lambda ops: ops.split_rows(ops.input("x", (B * 3 + 1, 8)), 3, B),
+    "rows split into other batches": lambda ops: ops.split_rows(ops.input("x", (B * 3, 8)), 3, B + 1),
+    "two entries of a table": lambda ops: ops.entry(
+        _tokens(ops, S, 8), ops.input("index", (2,), dtype=DType.INT64)
+    ),
+    "tokens in NCHW": lambda ops: ops.nchw(_tokens(ops, S, 8)),
+    "tokens in NHWC": lambda ops: ops.nhwc(_tokens(ops, S, 8)),
+    "tokens as a feature map": lambda ops: ops.spatial(ops.value(_tokens(ops, S, 8))),
     "one value as two outputs": lambda ops: [ops.output(name, _once(ops)) for name in "ab"],
     "one weight of two shapes": lambda ops: [
         ops.linear(_tokens(ops, S, width, str(width)), AT, out=8) for width in (4, 6)

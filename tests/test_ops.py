@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from authoring import author, random_weights, relative_error, run, with_weights
 from lowering_cases import CASES, SYMBOLIC, Case, Sizes
 
-from onnxsd.ops import TARGETS, Target
+from onnxsd.ops import TARGETS, Target, cuda
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.tensors import DType, evaluate
 
@@ -57,6 +58,24 @@ def _check(case: Case, target: Target, sizes: Sizes, dtype: DType, runs: tuple[d
         assert relative_error(found, expected) <= LARGEST_ERROR[dtype]
 
 
+# How many convolutions have a bias of their own, and how many there are of each operator, where every
+# convolution is large enough to add its bias. What a sum takes along is added there all the same.
+FUSED_BIASES: Mapping[str, tuple[int, Mapping[str, int]]] = {
+    "same": (1, {"NhwcConv": 1, "Add": 0}),
+    "strided, padded right and below": (1, {"NhwcConv": 1, "Add": 0}),
+    "pointwise": (1, {"NhwcConv": 1, "Add": 0}),
+    "scaled_conv": (1, {"NhwcConv": 1, "Add": 0}),
+    "upsample_to_a_skip": (1, {"NhwcConv": 1, "Add": 0}),
+    "group_norm_absorbs_a_bias": (1, {"GroupNorm": 1, "SkipGroupNorm": 0, "Add": 0}),
+    "a_convolution_absorbed_by_a_norm_and_used_as_skip": (1, {"NhwcConv": 1, "GroupNorm": 1, "Add": 0}),
+    "group_norm_absorbs_bias_and_residual": (0, {"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0}),
+    "group_norm_absorbs_bias_and_rows": (0, {"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0}),
+    "a_bias_held_back_through_tokens": (0, {"SkipLayerNormalization": 1, "Add": 0}),
+    "add_of_feature_maps": (0, {"BiasAdd": 1, "Add": 0}),
+    "two_biases_of_convolutions_are_one": (0, {"NhwcConv": 2, "BiasAdd": 1, "Add": 1}),
+    "a_norm_absorbs_two_biases_as_one": (0, {"NhwcConv": 2, "SkipGroupNorm": 1, "Add": 1}),
+}
+CONVOLVING = [case for case in CASES if "conv" in _authored(case, Target.CUDA, SYMBOLIC).lowerings]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_target = pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 
@@ -92,6 +111,46 @@ def test_the_lowering_that_was_meant_is_chosen(case: Case, target: Target) -> No
         assert graph.lowerings[op] == {lowering: sum(graph.lowerings[op].values())}
     for operator, count in case.operators.get(target.value, {}).items():
         assert counts[operator] == count, operator
+
+
+@pytest.mark.parametrize("case", CONVOLVING, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", LARGEST_ERROR, ids=lambda dtype: dtype.numpy_name)
+def test_numbers_where_convolutions_add_their_own_bias(
+    case: Case, dtype: DType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "FUSED_BIAS_ELEMENTS", 0)
+
+    _check(case, Target.CUDA, Sizes(**RUNS[0]), dtype, RUNS[:1])
+
+
+@pytest.mark.parametrize("name", FUSED_BIASES)
+def test_a_large_convolution_adds_its_own_bias(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = (case for case in CONVOLVING if case.name == name)
+    biased, counts = FUSED_BIASES[name]
+    small = _authored(case, Target.CUDA, Sizes(**RUNS[0]))
+    monkeypatch.setattr(cuda, "FUSED_BIAS_ELEMENTS", 0)
+    large, symbolic = (_authored(case, Target.CUDA, sizes) for sizes in (Sizes(**RUNS[0]), SYMBOLIC))
+
+    assert (_biased(small), _biased(large), _biased(symbolic)) == (0, biased, 0)
+    found = large.operator_counts()
+    for operator, count in counts.items():
+        assert found[operator] == count, operator
+
+
+@pytest.mark.parametrize(("room", "biased"), [(-1, 1), (0, 0)], ids=["larger", "as large as the limit"])
+def test_a_convolution_adds_its_own_bias_above_the_limit(
+    room: int, biased: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = RUNS[0]
+    elements = sizes["batch"] * sizes["height"] * sizes["width"] * 4
+    monkeypatch.setattr(cuda, "FUSED_BIAS_ELEMENTS", elements + room)
+
+    assert _biased(_authored(CONVOLVING[0], Target.CUDA, Sizes(**sizes))) == biased
+
+
+def _biased(graph: AuthoredGraph) -> int:
+    """How many convolutions have a bias of their own."""
+    return sum(node.op_type == "NhwcConv" and len(node.inputs) == 3 for node in graph.model.graph)
 
 
 @every_target
