@@ -66,6 +66,15 @@ def test_what_fails_in_a_child_is_told_and_the_child_lives(tmp_path: Path) -> No
     assert "Traceback" in (tmp_path / "child.log").read_text(encoding="utf-8")
 
 
+def test_a_lack_of_memory_is_told_apart(tmp_path: Path) -> None:
+    with Child(command(tmp_path)) as child:
+        child.ask("load", timeout_s=TIMEOUT_S, provider="cpu", device_id=0)
+        with pytest.raises(Failed) as failed:
+            child.ask("rates", timeout_s=TIMEOUT_S, rows=10**9, dtype="float32", calls=1, blocks=1)
+
+    assert failed.value.out_of_memory
+
+
 def test_what_is_not_installed_is_told_apart(tmp_path: Path) -> None:
     with Child(command(tmp_path)) as child, pytest.raises(Failed, match="no_such_package") as failed:
         child.ask("import", timeout_s=TIMEOUT_S, names=["json", "no_such_package"])

@@ -100,7 +100,7 @@ class Runner:
             self._begin()
             self._load(export)
         except Failed as failed:
-            self._fail(f"not installed: {failed.text}" if failed.missing else failed.text)
+            self._fail(self._told(failed))
             return
         for case in self._course.cases:
             self._in_case(case, self._first_images)
@@ -242,10 +242,18 @@ class Runner:
         try:
             work(case)
         except Failed as failed:
-            self._update(case, failure=failed.text)
+            self._update(case, failure=self._told(failed))
             self._course.say(f"{self.entry.name}, {case}: {failed.text}")
             if self._child is not None and not self._child.alive:
                 self._fail(failed.text)
+
+    def _told(self, failed: Failed) -> str:
+        """A failure as the report has it."""
+        if failed.missing:
+            return f"not installed: {failed.text}"
+        if failed.out_of_memory and not self._course.settings.in_turn:
+            return f"{failed.text} (with --in-turn each contender has the memory to itself)"
+        return failed.text
 
     def _fail(self, text: str) -> None:
         self._report = replace(self._report, failure=text)

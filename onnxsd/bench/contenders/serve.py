@@ -12,8 +12,8 @@ import sys
 import traceback
 from typing import IO, Any
 
-# What an error is called, whichever library raises it, when the device or the machine has no memory left.
-_OUT_OF_MEMORY = ("OutOfMemoryError", "DeviceMemoryError", "MemoryError")
+# What torch's and our own errors are called when the device has no memory left.
+_OUT_OF_MEMORY = ("OutOfMemoryError", "DeviceMemoryError")
 
 
 def main(module: str) -> None:
@@ -64,7 +64,7 @@ def _described(error: Exception) -> dict[str, Any]:
     return {
         "missing": isinstance(error, ImportError),
         "exit_code": getattr(error, "exit_code", 1),
-        "out_of_memory": kind in _OUT_OF_MEMORY,
+        "out_of_memory": isinstance(error, MemoryError) or kind in _OUT_OF_MEMORY,
         "text": f"{kind}: {text}" if text else kind,
     }
 
