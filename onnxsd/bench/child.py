@@ -20,6 +20,8 @@ import onnxsd
 
 LOG_LINES = 12
 QUIT_TIMEOUT_S = 10.0
+# How the lines begin that `serve` writes.
+ANSWERS = ('{"answer": ', '{"error": ')
 # Another interpreter need not have onnxsd: the package is given by its folder, and only it, since the folder
 # above may hold packages that this interpreter alone can use.
 _START = """
@@ -163,7 +165,8 @@ class Child:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._answers.put(line)
+            if line.startswith(ANSWERS):  # an interpreter may print before our code runs
+                self._answers.put(line)
         self._answers.put(None)
 
     def _ended(self, command: str) -> Failed:
