@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import onnx_ir as ir
 import pytest
 
 from onnxsd.models import catalogue
@@ -15,56 +16,69 @@ from onnxsd.ops import Target
 from onnxsd.tensors import DType
 
 Counts = Mapping[str, int]
-# Sizes of one image of 1024 × 1024 with guidance; no count depends on them.
-STATIC = {
+Sizes = Mapping[str, int]
+# One image of 1024 × 1024 with guidance: no convolution of a UNet is so large that it adds its own bias.
+STATIC: Mapping[str, Sizes] = {
     "unet": {"batch": 2, "height": 128, "width": 128, "sequence": 77},
-    "vae_decoder": {"batch": 1, "height": 128, "width": 128},
-    "vae_encoder": {"batch": 1, "height": 1024, "width": 1024},
+    "vae_decoder": {"batch": 1, "height": 32, "width": 32},
+    "vae_encoder": {"batch": 1, "height": 256, "width": 256},
     "text_encoder": {"batch": 1, "sequence": 77},
     "text_encoder_2": {"batch": 1, "sequence": 77},
+}
+# The same image for the VAEs, where 256 × 256 is small; and for a UNet two images with guidance.
+LARGE: Mapping[str, Sizes] = {
+    "unet": {**STATIC["unet"], "batch": 4},
+    "vae_decoder": {"batch": 1, "height": 128, "width": 128},
+    "vae_encoder": {"batch": 1, "height": 1024, "width": 1024},
 }
 # Nodes that compute sizes: none may be left in a static graph, which has to run on the GPU alone.
 OF_SIZES = {"Shape", "Constant", "ConstantOfShape", "Range", "Slice"}
 
+# The Adds of a UNet: 2 biases of the time's perceptron, and with an added condition 2 of its own and the sum;
+# in each residual block the bias of the time's row to the first convolution's, and where there is a shortcut
+# its bias to the second's; and where nothing that follows takes it along, the bias of conv_out, of each
+# upsampler and of each transformer's projection in.
 # Every static unet casts and waves its timestep (and time ids), and has two layouts: NCHW in and out.
 ONE_WAVE: Counts = {"Cast": 1, "Cos": 1, "Sin": 1, "Mul": 1, "QuickGelu": 2, "Transpose": 2}
 TWO_WAVES: Counts = {"Cast": 2, "Cos": 2, "Sin": 2, "Mul": 2, "QuickGelu": 3, "Transpose": 2}
 SD: Counts = {
     **ONE_WAVE, "MatMul": 184, "NhwcConv": 98, "GroupNorm": 12, "SkipGroupNorm": 49, "LayerNormalization": 16,
-    "SkipLayerNormalization": 32, "MultiHeadAttention": 32, "BiasSplitGelu": 16, "BiasAdd": 31, "Add": 24,
+    "SkipLayerNormalization": 32, "MultiHeadAttention": 32, "BiasSplitGelu": 16, "BiasAdd": 31, "Add": 58,
     "Concat": 13, "Expand": 8, "Reshape": 89,
 }  # fmt: skip
 CUDA_UNETS: Mapping[str, Counts] = {
     "sd-1.5": SD,
     "sd-1.5-inpainting": SD,
     # The guidance embedding's projection, and its sum with the timestep's waves.
-    "lcm": {**SD, "MatMul": 185, "Add": 25},
+    "lcm": {**SD, "MatMul": 185, "Add": 59},
     # Its transformers' projections are linear: 32 fewer convolutions.
-    "sd-2.1": {**SD, "MatMul": 216, "NhwcConv": 66, "Add": 40},
+    "sd-2.1": {**SD, "MatMul": 216, "NhwcConv": 66},
     "sdxl-base-1.0": {
         **TWO_WAVES, "MatMul": 743, "NhwcConv": 51, "GroupNorm": 9, "SkipGroupNorm": 37,
         "LayerNormalization": 11, "SkipLayerNormalization": 199, "MultiHeadAttention": 140,
-        "BiasSplitGelu": 70, "BiasAdd": 22, "Add": 33, "Concat": 12, "Expand": 6, "Reshape": 66,
+        "BiasSplitGelu": 70, "BiasAdd": 22, "Add": 47, "Concat": 12, "Expand": 6, "Reshape": 66,
     },
     "sdxl-refiner-1.0": {
         **TWO_WAVES, "MatMul": 488, "NhwcConv": 66, "GroupNorm": 12, "SkipGroupNorm": 44,
         "LayerNormalization": 11, "SkipLayerNormalization": 121, "MultiHeadAttention": 88,
-        "BiasSplitGelu": 44, "BiasAdd": 26, "Add": 38, "Concat": 15, "Expand": 8, "Reshape": 81,
+        "BiasSplitGelu": 44, "BiasAdd": 26, "Add": 56, "Concat": 15, "Expand": 8, "Reshape": 81,
     },
     "ssd-1b": {
         **TWO_WAVES, "MatMul": 380, "NhwcConv": 49, "GroupNorm": 9, "SkipGroupNorm": 34,
         "LayerNormalization": 10, "SkipLayerNormalization": 92, "MultiHeadAttention": 68,
-        "BiasSplitGelu": 34, "BiasAdd": 21, "Add": 31, "Concat": 12, "Expand": 6, "Reshape": 64,
+        "BiasSplitGelu": 34, "BiasAdd": 21, "Add": 45, "Concat": 12, "Expand": 6, "Reshape": 64,
     },
 }  # fmt: skip
 # All shipped VAEs have one architecture. One head of 512 is two MatMuls and a Softmax, and four Transposes.
+# The Adds: Q, K and V; conv_out and the convolution beside the latents; and the biases of two shortcuts to
+# their blocks'.
 CUDA_VAES: Mapping[str, Counts] = {
     "vae_decoder": {
-        "NhwcConv": 36, "SkipGroupNorm": 30, "MatMul": 6, "Softmax": 1, "Mul": 1, "Add": 3, "BiasAdd": 3,
+        "NhwcConv": 36, "SkipGroupNorm": 30, "MatMul": 6, "Softmax": 1, "Mul": 1, "Add": 7, "BiasAdd": 3,
         "Expand": 3, "Transpose": 6, "Reshape": 39,
     },
     "vae_encoder": {
-        "NhwcConv": 28, "SkipGroupNorm": 22, "MatMul": 6, "Softmax": 1, "Mul": 1, "Add": 3, "BiasAdd": 3,
+        "NhwcConv": 28, "SkipGroupNorm": 22, "MatMul": 6, "Softmax": 1, "Mul": 1, "Add": 7, "BiasAdd": 3,
         "Transpose": 6, "Reshape": 29,
     },
 }  # fmt: skip
@@ -100,25 +114,50 @@ PORTABLE_UNETS: Mapping[str, Counts] = {
 }  # fmt: skip
 
 
+SIZES: Mapping[str, Mapping[str, Sizes]] = {"static": STATIC, "large": LARGE, "symbolic": {}}
+Shape = tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operators:
     """What a graph holds."""
 
     counts: Counter[str]
     domains: frozenset[str]
+    # Convolutions that add their own bias, by their weights: the shapes of weight and output.
+    fused: Mapping[str, tuple[Shape, Shape]]
 
 
 @functools.cache
-def _operators(name: str, part: str, target: Target, *, static: bool = True) -> Operators:
+def _operators(name: str, part: str, target: Target, sizes: str = "static") -> Operators:
+    """The operators of a graph of sizes that are "static", "large" or "symbolic"."""
     pipeline = catalogue.load(name)
     blueprint = Blueprint(
         component=component(part),
         config=pipeline.models[component(part).source],
         time_ids=pipeline.time_ids,
     )
-    graph = blueprint.author(target, DType.FLOAT16, STATIC[part] if static else None)
-    domains = frozenset(node.domain for node in graph.model.graph)
-    return Operators(counts=graph.operator_counts(), domains=domains)
+    graph = blueprint.author(target, DType.FLOAT16, SIZES[sizes].get(part))
+    body = graph.model.graph
+    return Operators(
+        counts=graph.operator_counts(),
+        domains=frozenset(node.domain for node in body),
+        fused=dict(
+            map(_fused, (node for node in body if node.op_type == "NhwcConv" and len(node.inputs) == 3))
+        ),
+    )
+
+
+def _fused(node: ir.Node) -> tuple[str, tuple[Shape, Shape]]:
+    _, weight, _ = node.inputs
+    (output,) = node.outputs
+    assert weight is not None
+    return str(weight.name), (_shape(weight), _shape(output))
+
+
+def _shape(value: ir.Value) -> Shape:
+    assert value.shape is not None
+    return value.shape.numpy()
 
 
 def _parts(name: str) -> list[str]:
@@ -170,14 +209,80 @@ def test_a_static_graph_computes_no_sizes(name: str, part: str, target: Target) 
     assert not OF_SIZES & _operators(name, part, target).counts.keys()
 
 
+@pytest.mark.parametrize("part", LARGE)
+@pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
+def test_a_large_static_graph_computes_no_sizes(part: str, target: Target) -> None:
+    assert not OF_SIZES & _operators("sdxl-base-1.0", part, target, "large").counts.keys()
+
+
 @pytest.mark.parametrize(("name", "part"), EVERY_PART)
 @pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 def test_symbolic_sizes_cost_only_nodes_that_compute_sizes(name: str, part: str, target: Target) -> None:
-    static = _operators(name, part, target).counts
-    symbolic = _operators(name, part, target, static=False).counts
+    static = _operators(name, part, target)
+    symbolic = _operators(name, part, target, "symbolic")
 
-    assert not static - symbolic
-    assert (symbolic - static).keys() <= OF_SIZES | {"Concat", "Mul", "Add", "Expand", "Reshape"}
+    assert not static.counts - symbolic.counts
+    assert (symbolic.counts - static.counts).keys() <= OF_SIZES | {
+        "Concat",
+        "Mul",
+        "Add",
+        "Expand",
+        "Reshape",
+    }
+    assert not static.fused
+    assert not symbolic.fused
+
+
+# Convolutions that add their own bias in the graphs of `LARGE`: those whose output is larger than 64 MiB, and
+# is not added to something else. cuDNN compiles a kernel for each distinct pair of weight and output.
+LARGE_CONVOLUTIONS: Mapping[str, Mapping[str, tuple[Shape, Shape]]] = {
+    "vae_decoder": {
+        "decoder.up_blocks.1.upsamplers.0.conv": ((512, 3, 3, 512), (1, 512, 512, 512)),
+        "decoder.up_blocks.2.resnets.0.conv1": ((256, 3, 3, 512), (1, 512, 512, 256)),
+        "decoder.up_blocks.2.resnets.1.conv1": ((256, 3, 3, 256), (1, 512, 512, 256)),
+        "decoder.up_blocks.2.resnets.2.conv1": ((256, 3, 3, 256), (1, 512, 512, 256)),
+        "decoder.up_blocks.2.upsamplers.0.conv": ((256, 3, 3, 256), (1, 1024, 1024, 256)),
+        "decoder.up_blocks.3.resnets.0.conv1": ((128, 3, 3, 256), (1, 1024, 1024, 128)),
+        "decoder.up_blocks.3.resnets.1.conv1": ((128, 3, 3, 128), (1, 1024, 1024, 128)),
+        "decoder.up_blocks.3.resnets.2.conv1": ((128, 3, 3, 128), (1, 1024, 1024, 128)),
+    },
+    "vae_encoder": {
+        "encoder.conv_in": ((128, 3, 3, 3), (1, 1024, 1024, 128)),
+        "encoder.down_blocks.0.resnets.0.conv1": ((128, 3, 3, 128), (1, 1024, 1024, 128)),
+        "encoder.down_blocks.0.resnets.1.conv1": ((128, 3, 3, 128), (1, 1024, 1024, 128)),
+        "encoder.down_blocks.1.resnets.0.conv1": ((256, 3, 3, 128), (1, 512, 512, 256)),
+        "encoder.down_blocks.1.resnets.1.conv1": ((256, 3, 3, 256), (1, 512, 512, 256)),
+    },
+}
+
+
+@pytest.mark.parametrize(("part", "distinct"), [("vae_decoder", 6), ("vae_encoder", 4)])
+@pytest.mark.parametrize("name", catalogue.names())
+def test_a_large_vae_on_cuda_adds_biases_in_its_large_convolutions(
+    name: str, part: str, distinct: int
+) -> None:
+    static, large = _operators(name, part, Target.CUDA), _operators(name, part, Target.CUDA, "large")
+    expected = LARGE_CONVOLUTIONS[part]
+
+    assert large.fused == {f"{layer}.weight": shapes for layer, shapes in expected.items()}
+    assert len(set(large.fused.values())) == distinct
+    # Every one of them is followed by a norm, which has no bias to take along any more, nor a row made of it.
+    assert large.counts - static.counts == {"GroupNorm": len(expected)}
+    assert static.counts - large.counts == {"SkipGroupNorm": len(expected), "Reshape": len(expected)}
+
+
+@pytest.mark.parametrize(
+    ("name", "block"), [("sd-1.5", 2), ("sdxl-base-1.0", 1)], ids=["sd-1.5", "sdxl-base-1.0"]
+)
+def test_a_unet_for_two_large_images_adds_one_bias_in_its_convolution(name: str, block: int) -> None:
+    """The last upsampler's, 640 channels at full size: a concatenation follows, and no norm."""
+    static, large = _operators(name, "unet", Target.CUDA), _operators(name, "unet", Target.CUDA, "large")
+    layer = f"up_blocks.{block}.upsamplers.0.conv"
+
+    assert not static.fused
+    assert large.fused == {f"{layer}.weight": ((640, 3, 3, 640), (4, 128, 128, 640))}
+    assert static.counts - large.counts == {"Add": 1}
+    assert not large.counts - static.counts
 
 
 @pytest.mark.parametrize(("name", "part"), EVERY_PART)
