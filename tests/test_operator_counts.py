@@ -25,9 +25,9 @@ STATIC: Mapping[str, Sizes] = {
     "text_encoder": {"batch": 1, "sequence": 77},
     "text_encoder_2": {"batch": 1, "sequence": 77},
 }
-# The same image for the VAEs, where 256 × 256 is small; and for a UNet two images with guidance.
+# The same image for the VAEs, where 256 × 256 is small; and for a UNet four images with guidance.
 LARGE: Mapping[str, Sizes] = {
-    "unet": {**STATIC["unet"], "batch": 4},
+    "unet": {**STATIC["unet"], "batch": 8},
     "vae_decoder": {"batch": 1, "height": 128, "width": 128},
     "vae_encoder": {"batch": 1, "height": 1024, "width": 1024},
 }
@@ -233,14 +233,11 @@ def test_symbolic_sizes_cost_only_nodes_that_compute_sizes(name: str, part: str,
     assert not symbolic.fused
 
 
-# Convolutions that add their own bias in the graphs of `LARGE`: those whose output is larger than 64 MiB, and
+# Convolutions that add their own bias in the graphs of `LARGE`: those whose output is larger than 128 MiB and
 # is not added to something else. cuDNN compiles a kernel for each distinct pair of weight and output.
 LARGE_CONVOLUTIONS: Mapping[str, Mapping[str, tuple[Shape, Shape]]] = {
     "vae_decoder": {
         "decoder.up_blocks.1.upsamplers.0.conv": ((512, 3, 3, 512), (1, 512, 512, 512)),
-        "decoder.up_blocks.2.resnets.0.conv1": ((256, 3, 3, 512), (1, 512, 512, 256)),
-        "decoder.up_blocks.2.resnets.1.conv1": ((256, 3, 3, 256), (1, 512, 512, 256)),
-        "decoder.up_blocks.2.resnets.2.conv1": ((256, 3, 3, 256), (1, 512, 512, 256)),
         "decoder.up_blocks.2.upsamplers.0.conv": ((256, 3, 3, 256), (1, 1024, 1024, 256)),
         "decoder.up_blocks.3.resnets.0.conv1": ((128, 3, 3, 256), (1, 1024, 1024, 128)),
         "decoder.up_blocks.3.resnets.1.conv1": ((128, 3, 3, 128), (1, 1024, 1024, 128)),
@@ -250,13 +247,11 @@ LARGE_CONVOLUTIONS: Mapping[str, Mapping[str, tuple[Shape, Shape]]] = {
         "encoder.conv_in": ((128, 3, 3, 3), (1, 1024, 1024, 128)),
         "encoder.down_blocks.0.resnets.0.conv1": ((128, 3, 3, 128), (1, 1024, 1024, 128)),
         "encoder.down_blocks.0.resnets.1.conv1": ((128, 3, 3, 128), (1, 1024, 1024, 128)),
-        "encoder.down_blocks.1.resnets.0.conv1": ((256, 3, 3, 128), (1, 512, 512, 256)),
-        "encoder.down_blocks.1.resnets.1.conv1": ((256, 3, 3, 256), (1, 512, 512, 256)),
     },
 }
 
 
-@pytest.mark.parametrize(("part", "distinct"), [("vae_decoder", 6), ("vae_encoder", 4)])
+@pytest.mark.parametrize(("part", "distinct"), [("vae_decoder", 4), ("vae_encoder", 2)])
 @pytest.mark.parametrize("name", catalogue.names())
 def test_a_large_vae_on_cuda_adds_biases_in_its_large_convolutions(
     name: str, part: str, distinct: int
@@ -274,13 +269,13 @@ def test_a_large_vae_on_cuda_adds_biases_in_its_large_convolutions(
 @pytest.mark.parametrize(
     ("name", "block"), [("sd-1.5", 2), ("sdxl-base-1.0", 1)], ids=["sd-1.5", "sdxl-base-1.0"]
 )
-def test_a_unet_for_two_large_images_adds_one_bias_in_its_convolution(name: str, block: int) -> None:
+def test_a_unet_for_four_large_images_adds_one_bias_in_its_convolution(name: str, block: int) -> None:
     """The last upsampler's, 640 channels at full size: a concatenation follows, and no norm."""
     static, large = _operators(name, "unet", Target.CUDA), _operators(name, "unet", Target.CUDA, "large")
     layer = f"up_blocks.{block}.upsamplers.0.conv"
 
     assert not static.fused
-    assert large.fused == {f"{layer}.weight": ((640, 3, 3, 640), (4, 128, 128, 640))}
+    assert large.fused == {f"{layer}.weight": ((640, 3, 3, 640), (8, 128, 128, 640))}
     assert static.counts - large.counts == {"Add": 1}
     assert not large.counts - static.counts
 
