@@ -1,0 +1,259 @@
+"""The engine's GPU path from weights to pictures over a fake device: what it holds, drops and survives."""
+
+from __future__ import annotations
+
+import gc
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from checkpoints import Workshop
+from fake_cuda import FakeCuda
+from host_gpu import pipeline_over
+
+from onnxsd.artifact.folder import Folder
+from onnxsd.engine.memory import RUNTIME_BYTES
+from onnxsd.engine.pipeline import Pipeline, PipelineOutput
+from onnxsd.engine.pixel_graph import author_pixels
+from onnxsd.engine.step_graph import LoopShape, author_loop
+from onnxsd.errors import DeviceMemoryError, NotReadyError
+from onnxsd.models import catalogue
+from onnxsd.models.components import Blueprint, component
+from onnxsd.ops import Target
+from onnxsd.tensors import DType
+from onnxsd.weights.recipe import Recipe
+
+Array = npt.NDArray[Any]
+COMPONENTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
+SMALL: dict[str, Any] = {"height": 64, "width": 64}
+WIDE: dict[str, Any] = {"height": 64, "width": 96}
+ABSURD: dict[str, Any] = {"height": 6400, "width": 6400}
+
+
+@pytest.fixture
+def folder(workshop: Workshop) -> Folder:
+    return workshop.export()
+
+
+@pytest.fixture
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def pipeline(cuda: FakeCuda, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    return pipeline_over(cuda, folder, monkeypatch)
+
+
+def make(pipeline: Pipeline, **options: Any) -> PipelineOutput:
+    """A picture of two steps."""
+    return pipeline("a lighthouse", **{"num_inference_steps": 2, "seed": 3, **SMALL, **options})
+
+
+def picture(pipeline: Pipeline, **options: Any) -> Array:
+    return np.stack([np.asarray(image) for image in make(pipeline, **options).images])
+
+
+def test_it_is_the_picture_of_a_cpu(pipeline: Pipeline, folder: Folder) -> None:
+    """Both compute in float32, in different orders."""
+    on_cpu = Pipeline.from_pretrained(folder.path, provider="cpu")
+
+    for options in (SMALL, {**WIDE, "num_images_per_prompt": 2, "sampler": "euler_a"}):
+        found, exact = (picture(one, **options).astype(int) for one in (pipeline, on_cpu))
+        assert np.abs(found - exact).max() <= 1
+
+
+def test_what_is_released_is_given_back(pipeline: Pipeline, cuda: FakeCuda) -> None:
+    """Weights with every session over them, exactly."""
+    first = picture(pipeline)
+    pipeline.engine.release("vae_decoder")
+    without_decoder = cuda.used_bytes
+    weights_bytes = pipeline.engine.folder.manifest.component("vae_decoder").data.size_bytes
+
+    np.testing.assert_array_equal(picture(pipeline), first)
+    assert cuda.used_bytes > without_decoder + weights_bytes
+    make(pipeline, output_type="np")
+    pipeline.engine.release("vae_decoder")
+    gc.collect()
+    assert cuda.used_bytes == without_decoder
+    for name in COMPONENTS:
+        pipeline.engine.release(name)
+
+    gc.collect()
+    assert not cuda.device
+    assert cuda.nothing_on_the_host, cuda.misused
+
+
+def test_a_second_round_of_sizes_takes_nothing_more(pipeline: Pipeline, cuda: FakeCuda) -> None:
+    asked: list[dict[str, Any]] = [
+        SMALL,
+        WIDE,
+        {"num_images_per_prompt": 2},
+        {"sampler": "euler_a"},
+        {"guidance_scale": 1.0},
+        {"sampler": "dpm++2m", "num_inference_steps": 4},
+        {"output_type": "np"},
+        {"output_type": "latent"},
+    ]
+    first = [make(pipeline, **options).images for options in asked]
+    taken = cuda.used_bytes
+
+    for images, options in zip(first, asked, strict=True):
+        again = make(pipeline, **options)
+        for one, other in zip(images, again.images, strict=True):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        assert again.gpu is not None
+        assert again.gpu.loading_s == 0
+    assert cuda.used_bytes == taken
+
+
+def test_a_limit_makes_the_same_pictures_in_less(
+    pipeline: Pipeline, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = (SMALL, WIDE, SMALL)
+    exact = [picture(pipeline, **size) for size in sizes]
+    needed = make(pipeline)
+    assert needed.gpu is not None
+    assert needed.gpu.left == ()
+
+    cuda = FakeCuda()
+    probe = pipeline_over(cuda, folder, monkeypatch)
+    make(probe)
+    limit = RUNTIME_BYTES + cuda.used_bytes + (800 << 10)
+    assert limit < needed.gpu.peak_bytes
+    limited = pipeline_over(FakeCuda(), folder, monkeypatch, limit_bytes=limit)
+    made = [make(limited, **size) for size in sizes]
+
+    for found, pixels in zip(made, exact, strict=True):
+        np.testing.assert_array_equal(np.asarray(found.images[0]), pixels[0])
+        assert found.gpu is not None
+        assert found.gpu.peak_bytes <= limit
+    left = [found.gpu.left for found in made if found.gpu is not None]
+    assert left[0] == ()
+    # What the first size alone needed was used longest ago.
+    assert left[1][:2] == ("unet's activations", "vae_decoder's activations")
+    assert left[2]
+
+
+def test_pictures_are_made_on_a_device_that_holds_one_model_at_a_time(
+    pipeline: Pipeline, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a limit, models leave when memory has run out."""
+    exact = picture(pipeline)
+    size_bytes = pipeline.engine.folder.manifest.component("unet").data.size_bytes
+    cuda = FakeCuda(total_bytes=size_bytes + (3 << 20))
+    tight = pipeline_over(cuda, folder, monkeypatch)
+
+    for _ in range(2):
+        made = make(tight)
+        np.testing.assert_array_equal(np.asarray(made.images[0]), exact[0])
+        assert made.gpu is not None
+        assert "unet" in made.gpu.left
+
+
+def test_what_cannot_fit_says_what_can_and_breaks_nothing(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda(total_bytes=1200 << 20)
+    pipeline = pipeline_over(cuda, folder, monkeypatch)
+    first = picture(pipeline)
+
+    with pytest.raises(DeviceMemoryError) as raised:
+        make(pipeline, **ABSURD)
+
+    assert raised.value.exit_code == 5
+    assert re.search(r"1 image of \d+×\d+ should fit", raised.value.hint or "")
+    np.testing.assert_array_equal(picture(pipeline), first)
+    assert cuda.nothing_on_the_host, cuda.misused
+
+
+def test_a_limit_that_holds_nothing_says_so(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = pipeline_over(FakeCuda(), folder, monkeypatch, limit_bytes=RUNTIME_BYTES + (1 << 20))
+
+    with pytest.raises(DeviceMemoryError, match="cannot hold unet") as raised:
+        make(pipeline)
+
+    assert "raise the memory limit" in (raised.value.hint or "")
+
+
+def test_an_error_keeps_no_memory_of_what_failed(
+    pipeline: Pipeline, cuda: FakeCuda, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop's second session finds no room: whoever still looks at the error has not the first one's."""
+    make(pipeline)
+    # Weights and a session of each text encoder, then the denoiser's.
+    weights_bytes, step_bytes, conditions_bytes = cuda.allocated[4:7]
+    tight = FakeCuda(total_bytes=weights_bytes + step_bytes + conditions_bytes // 2)
+    failing = pipeline_over(tight, folder, monkeypatch)
+
+    with pytest.raises(DeviceMemoryError) as raised:
+        make(failing)
+
+    assert raised.value.__traceback__ is not None
+    # Nothing was left by then that could have left.
+    assert tight.allocated[4:] == [weights_bytes, step_bytes]
+    assert tight.used_bytes == weights_bytes
+
+
+def test_to_stop_in_the_middle_leaves_no_trace(pipeline: Pipeline, cuda: FakeCuda) -> None:
+    exact = picture(pipeline, num_inference_steps=4)
+    taken = cuda.used_bytes
+
+    def stop(done: int, steps: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(pipeline, num_inference_steps=4, seed=9, callback_on_step_end=stop)
+
+    np.testing.assert_array_equal(picture(pipeline, num_inference_steps=4), exact)
+    assert cuda.used_bytes == taken
+
+
+@pytest.mark.parametrize("name", ["cuMemcpyHtoDAsync_v2", "cuStreamCreate"])
+def test_a_failing_upload_leaves_nothing_and_may_be_tried_again(
+    pipeline: Pipeline, cuda: FakeCuda, name: str
+) -> None:
+    cuda.fail(name, 700)
+    with pytest.raises(NotReadyError, match=f"{name} failed: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        make(pipeline)
+    gc.collect()
+    assert not cuda.device
+    assert cuda.nothing_on_the_host, cuda.misused
+    cuda.heal()
+
+    assert picture(pipeline).shape == (1, 64, 64, 3)
+
+
+def weights_of_the_loop(unet: Blueprint, *, side: int, guided: bool) -> frozenset[Recipe]:
+    """What both graphs of a loop over latents of this size ask for."""
+    shape = LoopShape(
+        images=1, channels=4, height=side, width=side, sequence=77, calls=32, kept=1, guided=guided,
+        noisy=False,
+    )  # fmt: skip
+    graphs = author_loop(unet, Target.CUDA, DType.FLOAT16, shape)
+    return frozenset(graphs.step.recipes) | frozenset(graphs.conditions.recipes)
+
+
+def test_every_graph_of_a_component_asks_for_the_same_weights() -> None:
+    """They are loaded once, for whichever came first, and all the others run over them."""
+    models = catalogue.load("sdxl-base-1.0").models
+    unet = Blueprint(component=component("unet"), config=models["unet"], time_ids=6)
+    vae = Blueprint(component=component("vae_decoder"), config=models["vae"])
+
+    loops = {
+        weights_of_the_loop(unet, side=side, guided=guided) for side, guided in ((8, True), (256, False))
+    }
+    decoders = {
+        frozenset(
+            author_pixels(
+                vae, Target.CUDA, DType.FLOAT16, latent=(1, 4, side, side), scaling_factor=0.5
+            ).recipes
+        )
+        for side in (8, 256)
+    }
+
+    assert loops == {frozenset(unet.author(Target.CUDA, DType.FLOAT16).recipes)}
+    assert decoders == {frozenset(vae.author(Target.CUDA, DType.FLOAT16).recipes)}
