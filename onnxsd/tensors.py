@@ -18,12 +18,13 @@ class DType(enum.Enum):
     BFLOAT16 = "BF16"
     INT64 = "I64"
     INT32 = "I32"
+    UINT8 = "U8"
     BOOL = "BOOL"
 
     @property
     def size_bytes(self) -> int:
         """Bytes of one element."""
-        return {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1}[self.value]
+        return {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}[self.value]
 
     @property
     def numpy_name(self) -> str:

@@ -383,7 +383,7 @@ def test_nan_is_an_error_that_names_the_component(component: str, model: Path, h
     broken = here.parent / "broken"
     shutil.copytree(model, broken)
     entry = open_folder(broken).manifest.component(component)
-    weight = max(entry.initializers, key=lambda each: each.offset)
+    weight = min(entry.initializers, key=lambda each: each.offset)
     with (broken / entry.data.path).open("r+b") as file:
         file.seek(weight.offset)
         file.write(np.full(weight.recipe.elements, np.nan, np.float16).tobytes())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from onnxsd.artifact.manifest import ComponentRecord
+from onnxsd.artifact.manifest import ComponentRecord, InitializerRecord
 from onnxsd.errors import BadInputError
 from onnxsd.weights.recipe import Recipe
 from onnxsd.weights.tensor_file import STORED_AS, Array
@@ -23,15 +24,33 @@ def initializers(
     Raises:
         BadInputError: the folder has no such weight.
     """
+    for recipe, read in readers(folder, record, wanted):
+        yield recipe, read()
+
+
+def readers(
+    folder: Path, record: ComponentRecord, wanted: Iterable[Recipe]
+) -> list[tuple[Recipe, Callable[[], Array]]]:
+    """The wanted initializers as functions that read one each, from any thread.
+
+    Raises:
+        BadInputError: the folder has no such weight.
+    """
     stored = {entry.recipe.name: entry for entry in record.initializers}
     with (folder / record.data.path).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    found: list[tuple[Recipe, Callable[[], Array]]] = []
     for recipe in wanted:
         entry = stored.get(recipe.name)
         if entry is None:
             raise BadInputError(
                 f"{folder} has no weight {recipe.name}", hint="export again with this version"
             )
-        held = STORED_AS[entry.recipe.dtype]
-        flat = np.frombuffer(mapped, held, entry.recipe.elements, entry.offset)
-        yield recipe, convert(flat.reshape(entry.recipe.shape), entry.recipe, recipe)
+        found.append((recipe, functools.partial(_read, mapped, entry, recipe)))
+    return found
+
+
+def _read(mapped: mmap.mmap, entry: InitializerRecord, recipe: Recipe) -> Array:
+    held = STORED_AS[entry.recipe.dtype]
+    flat = np.frombuffer(mapped, held, entry.recipe.elements, entry.offset)
+    return convert(flat.reshape(entry.recipe.shape), entry.recipe, recipe)

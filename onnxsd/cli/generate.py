@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from onnxsd.cli.sizes import MemorySize
+
 
 def _size(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """WIDTHxHEIGHT as two numbers."""
@@ -53,6 +55,12 @@ def _size(_ctx: click.Context, _option: click.Parameter, value: str | None) -> t
     show_default=True,
     help="Which GPU of those that CUDA_VISIBLE_DEVICES leaves, counted from 0 in its order.",
 )
+@click.option(
+    "--memory-limit",
+    "memory_limit_bytes",
+    type=MemorySize(),
+    help="The most GPU memory to take, as 8GB; models then leave the GPU for one another where they must.",
+)
 @click.option("--no-cuda-graph", is_flag=True, help="Launch each kernel from the host.")
 @click.option("-o", "--output", help="A file, a folder, or a pattern with {seed}, {index}, {prompt}.")
 @click.option(
@@ -76,6 +84,7 @@ def command(
     batch_count: int,
     provider: str,
     device: int,
+    memory_limit_bytes: int | None,
     no_cuda_graph: bool,
     output: str | None,
     image_format: str | None,
@@ -83,8 +92,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Make images from PROMPT."""
-    from onnxsd.cli import making
+    from onnxsd.cli.early import resolved_meanwhile
     from onnxsd.errors import UsageError
+
+    # Starting CUDA and importing the graph's libraries take a second or two each.
+    with resolved_meanwhile(provider, device) as choice:
+        from onnxsd.cli import making
 
     if size is not None:
         if width is not None or height is not None:
@@ -104,7 +117,9 @@ def command(
         batch_count=batch_count,
     )
     destination = making.destination(output, image_format)
-    pipeline = making.load(model, provider=provider, device=device, cuda_graph=not no_cuda_graph)
+    pipeline = making.load(
+        model, choice=choice, cuda_graph=not no_cuda_graph, memory_limit_bytes=memory_limit_bytes
+    )
     destination.prepare()
     made = making.make(pipeline, request, destination, with_grid=with_grid)
     making.tell(made, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from onnxsd.imaging.carrier import ImageFormat
 from onnxsd.imaging.grid import grid
 from onnxsd.imaging.metadata import GenerationRecord, format_parameters
 from onnxsd.imaging.output import OutputPlan, grid_path, plan_output, save
+from onnxsd.session import Choice
 
 # A1111 shows the first ten hex digits of a model's hash.
 SHORT_HASH = 10
@@ -54,7 +55,11 @@ class Made:
     grid: Path | None
     seconds: dict[str, float]
     pipeline: Pipeline
+    # Of the last batch.
     output: PipelineOutput
+    # What left the GPU to make room, over all batches, and the seconds that went into loading.
+    left_gpu: tuple[str, ...] = ()
+    loading_s: float = 0.0
 
 
 def destination(output: str | None, image_format: str | None) -> OutputPlan:
@@ -62,12 +67,20 @@ def destination(output: str | None, image_format: str | None) -> OutputPlan:
     return plan_output(output, None if image_format is None else ImageFormat(image_format))
 
 
-def load(model: Path | None, *, provider: str, device: int, cuda_graph: bool) -> Pipeline:
+def load(
+    model: Path | None,
+    *,
+    choice: Callable[[], Choice],
+    cuda_graph: bool,
+    memory_limit_bytes: int | None,
+) -> Pipeline:
     """The pipeline of the folder that is meant, with what was decided told on stderr."""
     folder, named_by = model_folder(model, lambda line: click.echo(line, err=True))
-    pipeline = Pipeline.from_pretrained(folder, provider=provider, device_id=device, cuda_graph=cuda_graph)
-    choice = pipeline.engine.choice
-    click.echo(f"{folder} ({named_by}) on {choice.provider.value}: {choice.reason}", err=True)
+    found = choice()
+    pipeline = Pipeline.from_pretrained(
+        folder, provider=found, cuda_graph=cuda_graph, memory_limit_bytes=memory_limit_bytes
+    )
+    click.echo(f"{folder} ({named_by}) on {found.provider.value}: {found.reason}", err=True)
     return pipeline
 
 
@@ -82,12 +95,17 @@ def make(pipeline: Pipeline, request: Request, plan: OutputPlan, *, with_grid: b
     files: list[Path] = []
     images: list[Any] = []
     seconds: dict[str, float] = defaultdict(float)
+    left_gpu: list[str] = []
+    loading_s = 0.0
     with step_progress() as progress:
         for begin in range(0, len(seeds), request.batch_size):
             batch = slice(begin, begin + request.batch_size)
             output = _call(pipeline, request, seeds[batch][0], progress)
             for phase, passed in output.seconds.items():
                 seconds[phase] += passed
+            if output.gpu is not None:
+                left_gpu += output.gpu.left
+                loading_s += output.gpu.loading_s
             if begin == 0:
                 _warn(output)
             started = time.perf_counter()
@@ -105,6 +123,8 @@ def make(pipeline: Pipeline, request: Request, plan: OutputPlan, *, with_grid: b
         seconds=dict(seconds),
         pipeline=pipeline,
         output=output,
+        left_gpu=tuple(left_gpu),
+        loading_s=loading_s,
     )
 
 
@@ -169,6 +189,13 @@ def tell(made: Made, *, as_json: bool) -> None:
         click.echo(str(made.grid))
     phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in made.seconds.items())
     click.echo(phases, err=True)
+    if made.left_gpu:
+        names = ", ".join(dict.fromkeys(made.left_gpu))
+        click.echo(
+            f"to make room, {names} left the GPU ({len(made.left_gpu)} times something did);"
+            f" {made.loading_s:.2f} s of the above went into loading",
+            err=True,
+        )
 
 
 def _as_object(made: Made) -> dict[str, Any]:
@@ -181,12 +208,25 @@ def _as_object(made: Made) -> dict[str, Any]:
         "seconds": {phase: round(seconds, 4) for phase, seconds in made.seconds.items()},
         "provider": made.pipeline.engine.choice.provider.value,
         "peak_memory_bytes": peak_memory_bytes(),
+        "gpu": _gpu_object(made),
         "width": settings.width,
         "height": settings.height,
         "steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,
         "sampler": settings.sampler.key,
         "warnings": list(made.output.warnings),
+    }
+
+
+def _gpu_object(made: Made) -> dict[str, Any] | None:
+    """What the GPU's memory held at most, and what had to leave it; None on a CPU."""
+    use = made.output.gpu
+    if use is None:
+        return None
+    return {
+        "peak_memory_bytes": use.peak_bytes,
+        "left": list(made.left_gpu),
+        "loading_seconds": round(made.loading_s, 4),
     }
 
 

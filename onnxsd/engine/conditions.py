@@ -101,29 +101,24 @@ class TextEncoding:
             prompts: at least one.
             time_ids: SDXL's size conditions; None for a model without, whose last hidden state is taken.
         """
-        outputs = [self._run(encoder, prompts) for encoder in self.encoders]
         if time_ids is None:
-            (only,) = outputs
-            return Conditions(hidden_states=_float32(only["last_hidden_state"]))
-        states = [
-            _float32(output[encoder.last_but_one])
-            for encoder, output in zip(self.encoders, outputs, strict=True)
-        ]
+            (encoder,) = self.encoders
+            return Conditions(hidden_states=self._run(encoder, prompts, "last_hidden_state")[0])
+        *others, last = self.encoders
+        states = [self._run(encoder, prompts, encoder.last_but_one)[0] for encoder in others]
+        state, pooled = self._run(last, prompts, last.last_but_one, "text_embeds")
         return Conditions(
-            hidden_states=np.concatenate(states, axis=-1),
-            pooled=_float32(outputs[-1]["text_embeds"]),
+            hidden_states=np.concatenate([*states, state], axis=-1),
+            pooled=pooled,
             time_ids=np.tile(np.array(time_ids, np.float32), (len(prompts), 1)),
         )
 
-    def _run(self, encoder: Encoder, prompts: Sequence[str]) -> dict[str, Array]:
+    def _run(self, encoder: Encoder, prompts: Sequence[str], *wanted: str) -> list[Array]:
+        """The wanted outputs in float32."""
         length = encoder.config.max_positions
         ids = np.array([encoder.tokenizer.encode(prompt, length).ids for prompt in prompts], np.int64)
-        session = self._engine.session(encoder.component, {"batch": len(prompts), "sequence": length})
-        outputs = session.run({"input_ids": ids})
+        sizes = {"batch": len(prompts), "sequence": length}
+        outputs = self._engine.run(encoder.component, sizes, {"input_ids": ids}, *wanted)
         for output in outputs.values():
             require_finite(output, encoder.component)
-        return outputs
-
-
-def _float32(array: Array) -> Array:
-    return array.astype(np.float32)
+        return [outputs[name].astype(np.float32) for name in wanted]

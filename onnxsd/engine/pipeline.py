@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ import numpy.typing as npt
 
 from onnxsd.artifact.folder import Folder, open_folder
 from onnxsd.engine.conditions import Conditions, TextEncoding
-from onnxsd.engine.denoise import Denoising, denoise
+from onnxsd.engine.decoding import decode
+from onnxsd.engine.denoise import OnStep, denoise
 from onnxsd.engine.engine import Engine, require_finite
+from onnxsd.engine.gpu_use import GpuUse, watched
 from onnxsd.engine.noise import TorchNoise
 from onnxsd.engine.request import Request, Settings, decide
+from onnxsd.engine.work import Denoising
 from onnxsd.errors import ConfigurationError, UsageError
-from onnxsd.imaging.pixels import to_images
 from onnxsd.models.families import FAMILIES, Family
 from onnxsd.samplers import Table, parse, table_for
-from onnxsd.session import resolve
+from onnxsd.session import Choice, Provider, resolve
 
 Array = npt.NDArray[Any]
 OUTPUT_TYPES = ("pil", "np", "latent")
@@ -34,12 +36,14 @@ class PipelineOutput:
     """What one call made.
 
     images: PIL images, or arrays as `output_type` asked; one for each seed. seconds: by phase.
+    gpu: None on a CPU.
     """
 
     images: list[Any]
     settings: Settings
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    gpu: GpuUse | None = None
 
 
 class Pipeline:
@@ -54,22 +58,37 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, provider: str = "auto", device_id: int = 0, cuda_graph: bool = True
+        cls,
+        folder: str | Path,
+        *,
+        provider: str | Choice = "auto",
+        device_id: int = 0,
+        cuda_graph: bool = True,
+        memory_limit_bytes: int | None = None,
     ) -> Pipeline:
         """The pipeline of a folder that `onnxsd export` wrote.
 
         Args:
             folder: the exported folder.
-            provider: `cuda`, `cpu`, or `auto` for CUDA where a CUDA session can be made.
-            device_id: which GPU.
-            cuda_graph: capture the denoiser in a CUDA graph, which replays without the host.
+            provider: `cuda`, `cpu`, `tensorrt`, or `auto` for CUDA where a CUDA session can be made; or
+                what `onnxsd.session.resolve` made of one of these, with its device.
+            device_id: which GPU, of those that CUDA_VISIBLE_DEVICES leaves.
+            cuda_graph: capture a step in a CUDA graph, which replays without the host.
+            memory_limit_bytes: the most GPU memory to take; models leave it for one another where they must.
 
         Raises:
             BadInputError: not an export of onnxsd, or damaged.
             ProviderFallbackError: the provider asked for is not the one that would run.
         """
         opened = open_folder(Path(folder))
-        return cls(Engine(opened, resolve(provider, device_id), cuda_graph=cuda_graph))
+        choice = provider if isinstance(provider, Choice) else resolve(provider, device_id)
+        if memory_limit_bytes is not None and choice.provider is not Provider.CUDA:
+            raise UsageError(
+                f"a limit of GPU memory was given, and images are made on {choice.provider.value}:"
+                f" {choice.reason}"
+            )
+        engine = Engine(opened, choice, cuda_graph=cuda_graph, memory_limit_bytes=memory_limit_bytes)
+        return cls(engine)
 
     def __call__(
         self,
@@ -86,7 +105,7 @@ class Pipeline:
         noise_schedule: str | None = None,
         latents: Array | None = None,
         output_type: str = "pil",
-        callback_on_step_end: Callable[[int, int], None] = lambda done, steps: None,
+        callback_on_step_end: OnStep = lambda done, steps: None,
     ) -> PipelineOutput:
         """Images of a prompt.
 
@@ -106,12 +125,14 @@ class Pipeline:
         Raises:
             UsageError: a size, sampler, seed or output type that cannot be.
             VerificationError: NaN or infinity; the component is named.
+            DeviceMemoryError: the GPU's memory does not suffice; the hint says what would fit.
         """
         if output_type not in OUTPUT_TYPES:
             raise UsageError(f"output_type {output_type!r}: it is one of {', '.join(OUTPUT_TYPES)}")
         if not isinstance(prompt, str):
             raise UsageError(f"the prompt is a {type(prompt).__name__}, not a text")
         self._require_prompt_alone()
+        latents = None if latents is None else np.asarray(latents)
         request = Request(
             height=height,
             width=width,
@@ -121,18 +142,34 @@ class Pipeline:
             seed=seed,
             sampler=sampler or parse(self._scheduler).scheduler_class,
             noise_schedule=noise_schedule,
-            latents=None if latents is None else np.asarray(latents),
+            latents=latents,
         )
         settings = decide(request, self.engine.folder.manifest.latent, self.family)
+        gpu = self.engine.gpu
+        if gpu is None:
+            return self._make(prompt, negative_prompt, settings, latents, output_type, callback_on_step_end)
+        with watched(gpu, settings) as use:
+            made = self._make(prompt, negative_prompt, settings, latents, output_type, callback_on_step_end)
+        return replace(made, gpu=use())
+
+    def _make(
+        self,
+        prompt: str,
+        negative_prompt: str | None,
+        settings: Settings,
+        latents: Array | None,
+        output_type: str,
+        on_step: OnStep,
+    ) -> PipelineOutput:
         clock = _Clock()
         table = self._table(settings)
         conditional, unconditional = self._conditions(prompt, negative_prompt, settings)
         clock.phase("text")
-        work = self._work(settings, table, request.latents, conditional, unconditional)
-        clean = denoise(self.engine, work, callback_on_step_end)
+        work = self._work(settings, table, latents, conditional, unconditional)
+        clean = denoise(self.engine, work, on_step)
         clock.phase("denoise")
         require_finite(clean, self.engine.folder.manifest.latent.denoiser)
-        images = list(clean) if output_type == "latent" else self._decode(clean, output_type)
+        images = list(clean) if output_type == "latent" else decode(self.engine, clean, output_type)
         clock.phase("decode")
         return PipelineOutput(
             images=images,
@@ -200,19 +237,6 @@ class Pipeline:
             noise=noise,
         )
 
-    def _decode(self, latents: Array, output_type: str) -> list[Any]:
-        """Pixels, one image at a time: a VAE at 1024² takes more memory than the denoiser."""
-        scaling = np.float32(self.engine.folder.manifest.latent.scaling_factor)
-        _, _, height, width = latents.shape
-        session = self.engine.session("vae_decoder", {"batch": 1, "height": height, "width": width})
-        (spec,) = session.inputs
-        images: list[Any] = []
-        for row in latents / scaling:
-            sample = session.run({spec.name: row[None].astype(spec.dtype)})["sample"].astype(np.float32)
-            require_finite(sample, "vae_decoder")
-            images.extend(to_images(sample) if output_type == "pil" else _unit_range(sample))
-        return images
-
     def _warnings(self, prompt: str, negative_prompt: str | None) -> tuple[str, ...]:
         """What part of a prompt was cut, once for each way in which the encoders cut it."""
         told = []
@@ -243,9 +267,3 @@ def _family(folder: Folder) -> Family:
             f"{folder.path} is a {folder.manifest.pipeline}", hint=f"known are {', '.join(FAMILIES)}"
         )
     return family
-
-
-def _unit_range(sample: Array) -> Array:
-    """(B, 3, H, W) in −1…1 as (B, H, W, 3) in 0…1."""
-    pixels: Array = np.clip(sample / 2 + 0.5, 0, 1).transpose(0, 2, 3, 1)
-    return pixels

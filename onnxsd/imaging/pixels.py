@@ -28,6 +28,11 @@ def to_images(pixels: npt.NDArray[np.float32], *, component: str = "vae_decoder"
     return [Image.fromarray(one) for one in whole]
 
 
+def from_bytes(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """An RGB picture of (H, W, 3) bytes."""
+    return Image.fromarray(pixels)
+
+
 def _refuse_nonfinite(pixels: npt.NDArray[np.float32], number: int, component: str) -> None:
     bad = int(np.count_nonzero(~np.isfinite(pixels)))
     if bad:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnxsd.models.conditioning import Project
 from onnxsd.ops import Ops, Scope, Tensor
 from onnxsd.ops.terms import Activation
 
@@ -38,20 +39,20 @@ def residual_block(
     *,
     out: int,
     norm: Norm,
-    time: Tensor | None = None,
+    row: Tensor | None = None,
     scale: float = 1.0,
     entry_scale: float = 1.0,
 ) -> Tensor:
     """GroupNorm–SiLU–convolution twice, around a shortcut (ResnetBlock2D).
 
-    x: (B, C, H, W) → (B, out, H, W); time: (B, C_time), after SiLU. `scale` is the VAE's: every tensor that a
-    group norm follows is kept times `scale`, and the norms' epsilon times its square: no result changes.
+    x: (B, C, H, W) → (B, out, H, W); row: the time's part, (B, out). `scale` is the VAE's: every tensor that
+    a group norm follows is kept times `scale`, and the norms' epsilon times its square: no result changes.
     `entry_scale` is the scale that `x` comes in with.
     """
     h = ops.group_norm(x, at / "norm1", groups=norm.groups, eps=norm.eps * entry_scale**2, silu=True)
     h = ops.conv(h, at / "conv1", out=out, weight_scale=scale, bias_scale=scale)
-    if time is not None:
-        h = ops.add_channels(h, ops.linear(time, at / "time_emb_proj", out=out))
+    if row is not None:
+        h = ops.add_channels(h, row)
     h = ops.group_norm(h, at / "norm2", groups=norm.groups, eps=norm.eps * scale**2, silu=True)
     h = ops.conv(h, at / "conv2", out=out, weight_scale=scale, bias_scale=scale)
     shortcut = x
@@ -62,10 +63,10 @@ def residual_block(
     return ops.add(h, shortcut)
 
 
-def spatial_transformer(ops: Ops, x: Tensor, context: Tensor, at: Scope, *, kind: Transformer) -> Tensor:
-    """Transformer blocks over the pixels of a feature map, with `context` to attend to (Transformer2DModel).
+def spatial_transformer(ops: Ops, x: Tensor, from_text: Project, at: Scope, *, kind: Transformer) -> Tensor:
+    """Transformer blocks over the pixels of a feature map (Transformer2DModel).
 
-    x: (B, C, H, W); context: (B, S, C_context).
+    x: (B, C, H, W); `from_text` gives the keys and values of cross-attention, (B, S, C).
     """
     channels = _channels(x)
     h = ops.group_norm(x, at / "norm", groups=kind.groups, eps=TRANSFORMER_NORM_EPS)
@@ -74,7 +75,7 @@ def spatial_transformer(ops: Ops, x: Tensor, context: Tensor, at: Scope, *, kind
     else:
         h = ops.tokens(ops.conv(h, at / "proj_in", out=channels, kernel=1, padding=(0, 0, 0, 0)))
     for index in range(kind.depth):
-        h = _transformer_block(ops, h, context, at / "transformer_blocks" / index, kind)
+        h = _transformer_block(ops, h, from_text, at / "transformer_blocks" / index, kind)
     if kind.linear_projection:
         h = ops.feature_map(ops.linear(h, at / "proj_out", out=channels), like=x)
     else:
@@ -84,25 +85,26 @@ def spatial_transformer(ops: Ops, x: Tensor, context: Tensor, at: Scope, *, kind
     return ops.add(h, x)
 
 
-def _transformer_block(ops: Ops, x: Tensor, context: Tensor, at: Scope, kind: Transformer) -> Tensor:
+def _transformer_block(ops: Ops, x: Tensor, from_text: Project, at: Scope, kind: Transformer) -> Tensor:
     """Self-attention, cross-attention and GEGLU, each after a layer norm (BasicTransformerBlock)."""
-    width = x.shape[2]
-    assert isinstance(width, int)
-    h = ops.layer_norm(x, at / "norm1", eps=LAYER_NORM_EPS)
-    x = ops.add(_attention(ops, h, h, at / "attn1", kind), x)
+    width = _width(x)
+    itself = ops.layer_norm(x, at / "norm1", eps=LAYER_NORM_EPS)
+
+    def from_itself(place: Scope, out: int) -> Tensor:
+        return ops.linear(itself, place, out=out, bias=False)
+
+    x = ops.add(_attention(ops, itself, from_itself, at / "attn1", kind), x)
     h = ops.layer_norm(x, at / "norm2", eps=LAYER_NORM_EPS)
-    x = ops.add(_attention(ops, h, context, at / "attn2", kind), x)
+    x = ops.add(_attention(ops, h, from_text, at / "attn2", kind), x)
     h = ops.layer_norm(x, at / "norm3", eps=LAYER_NORM_EPS)
     h = ops.geglu(h, at / "ff" / "net" / 0 / "proj", out=4 * width)
     return ops.add(ops.linear(h, at / "ff" / "net" / 2, out=width), x)
 
 
-def _attention(ops: Ops, x: Tensor, context: Tensor, at: Scope, kind: Transformer) -> Tensor:
-    width = x.shape[2]
-    assert isinstance(width, int)
+def _attention(ops: Ops, x: Tensor, source: Project, at: Scope, kind: Transformer) -> Tensor:
+    width = _width(x)
     query = ops.linear(x, at / "to_q", out=width, bias=False)
-    key = ops.linear(context, at / "to_k", out=width, bias=False)
-    value = ops.linear(context, at / "to_v", out=width, bias=False)
+    key, value = source(at / "to_k", width), source(at / "to_v", width)
     mixed = ops.attention(query, key, value, at, heads=kind.heads, upcast=kind.upcast)
     return ops.linear(mixed, at / "to_out" / 0, out=width)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxsd.models import clip, unet, unet_config, vae
-from onnxsd.ops import Ops, Target, ops_for
+from onnxsd.models.conditioning import Prepared, Projections
+from onnxsd.ops import Ops, Target, Tensor, ops_for
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.tensors import Dim, DType, Size
 
@@ -40,6 +41,18 @@ Author = Callable[[Ops, Blueprint, Mapping[str, Dim]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stepwise:
+    """A denoiser authored for a loop that calls it many times: what sees the latent, and what does not.
+
+    `body` makes one call's output of its sample, over what `conditions` computes before the loop; it takes
+    the sizes "calls", "batch" and "sequence".
+    """
+
+    body: Callable[[Ops, Blueprint, Tensor, Prepared], Tensor]
+    conditions: Callable[[Ops, Blueprint, Projections, Mapping[str, int]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     """One model of a pipeline, as the exported folder names it."""
 
@@ -56,6 +69,10 @@ class Component:
     ignored: tuple[str, ...] = ()
     # What a tensor that other versions of diffusers or transformers saved is called here.
     rename: Callable[[str], str] = str
+    # How a loop of steps calls it (denoisers).
+    stepwise: Stepwise | None = None
+    # Its pixels for latents that are divided by the scaling factor already (decoders).
+    decode: Callable[[Ops, Blueprint, Tensor], Tensor] | None = None
 
     def owns(self, tensor: str) -> bool:
         """Whether a tensor of the checkpoint is this component's to use."""
@@ -64,6 +81,20 @@ class Component:
 
 def _unet(ops: Ops, blueprint: Blueprint, sizes: Mapping[str, Dim]) -> None:
     unet.author(ops, unet_config.parse(blueprint.config, time_ids=blueprint.time_ids), **sizes)
+
+
+def _unet_body(ops: Ops, blueprint: Blueprint, sample: Tensor, prepared: Prepared) -> Tensor:
+    config = unet_config.parse(blueprint.config, time_ids=blueprint.time_ids)
+    return unet.author_body(ops, config, sample, prepared)
+
+
+def _unet_conditions(ops: Ops, blueprint: Blueprint, wanted: Projections, sizes: Mapping[str, int]) -> None:
+    config = unet_config.parse(blueprint.config, time_ids=blueprint.time_ids)
+    unet.author_conditions(ops, config, wanted, **sizes)
+
+
+def _vae_pixels(ops: Ops, blueprint: Blueprint, latents: Tensor) -> Tensor:
+    return vae.decode(ops, vae.parse(blueprint.config), latents, scale=blueprint.scale)
 
 
 def _vae_decoder(ops: Ops, blueprint: Blueprint, sizes: Mapping[str, Dim]) -> None:
@@ -119,6 +150,7 @@ COMPONENTS: tuple[Component, ...] = (
         weights_name="diffusion_pytorch_model",
         author=_unet,
         symbols=("batch", "height", "width", "sequence"),
+        stepwise=Stepwise(body=_unet_body, conditions=_unet_conditions),
     ),
     Component(
         name="vae_decoder",
@@ -128,6 +160,7 @@ COMPONENTS: tuple[Component, ...] = (
         symbols=("batch", "height", "width"),
         others=("encoder.", "quant_conv."),
         rename=_rename_vae,
+        decode=_vae_pixels,
     ),
     Component(
         name="vae_encoder",

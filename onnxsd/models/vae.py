@@ -103,8 +103,13 @@ def author_decoder(
 
     `scale` is what the residual stream is kept times (see the module).
     """
+    latents = ops.input("latent_sample", (batch, config.latent_channels, height, width), spatial=True)
+    ops.output("sample", decode(ops, config, latents, scale=scale))
+
+
+def decode(ops: Ops, config: VaeConfig, x: Tensor, *, scale: float = 1.0) -> Tensor:
+    """The decoder's body: latents (B, latent_channels, H, W) → pixels (B, out_channels, f·H, f·W)."""
     part = _Part(ops, config, scale)
-    x = ops.input("latent_sample", (batch, config.latent_channels, height, width), spatial=True)
     if config.use_post_quant_conv:
         x = ops.conv(x, Scope("post_quant_conv"), out=config.latent_channels, kernel=1, padding=NONE)
     at = Scope("decoder")
@@ -116,7 +121,7 @@ def author_decoder(
             x = part.residual(x, block / "resnets" / layer, out=channels)
         if index < len(config.channels) - 1:
             x = ops.conv(ops.upsample(x), block / "upsamplers" / 0 / "conv", out=channels, bias_scale=scale)
-    ops.output("sample", part.last_conv(x, at, out=config.out_channels))
+    return part.last_conv(x, at, out=config.out_channels)
 
 
 def author_encoder(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 from onnxsd.ops import common
-from onnxsd.ops.operators import Value
+from onnxsd.ops.operators import OPERATORS, Value
 from onnxsd.ops.terms import Activation, Padding, Refused, Scope, Source, Tensor
 from onnxsd.ops.vocabulary import Ops
 from onnxsd.tensors import Dim, DType, Shape
@@ -38,17 +39,26 @@ class Cuda(Ops):
     def from_nchw(self, value: Value) -> Value:
         return self.graph.emit("Transpose", value, perm=(0, 2, 3, 1))
 
+    def to_nhwc(self, value: Value) -> Value:
+        return value
+
     def to_nchw(self, value: Value) -> Value:
         return self.graph.emit("Transpose", value, perm=(0, 3, 1, 2))
 
 
+# Elements above which a convolution adds its bias itself. cuDNN compiles a kernel for each shape that it
+# fuses a bias into, a third of a second on first use; over less than 128 MiB of fp16 no pass is worth that.
+FUSED_BIAS_ELEMENTS = 1 << 26
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """A convolution or linear whose bias is not added yet."""
+    """A convolution or linear whose bias is not added yet; `fuses` says that it had better add it itself."""
 
     bias: Value
     bare: Callable[[], Value]
     biased: Callable[[], Value]
+    fuses: bool = False
 
     def settle(self) -> Value:
         return self.biased()
@@ -56,20 +66,12 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """`product + residual`, not added yet; `residual` has the product's shape, or one row a batch entry."""
+    """`bare + bias + residual`, not added yet; `residual` has its shape, or one row a batch entry."""
 
     ops: Ops
-    product: Product | Value
+    bare: Callable[[], Value]
+    bias: Value | None
     residual: Value
-
-    @property
-    def bias(self) -> Value | None:
-        """The bias that is still to be added, if any."""
-        return None if isinstance(self.product, Value) else self.product.bias
-
-    def bare(self) -> Value:
-        """The product without bias and residual."""
-        return self.product if isinstance(self.product, Value) else self.product.bare()
 
     def settle(self) -> Value:
         graph, bias, bare = self.ops.graph, self.bias, self.bare()
@@ -111,14 +113,32 @@ def _conv(
     weight = ops.weight(at / "weight", source_shape, permutation=(0, 2, 3, 1), scale=weight_scale)
     bias = ops.weight(at / "bias", (out,), scale=bias_scale)
 
+    attributes = {
+        "kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": padding, "dilations": (1, 1),
+        "group": 1,
+    }  # fmt: skip
+    ((shape, _),) = OPERATORS["NhwcConv"].rule((value, weight), attributes)
+    fuses = _elements(shape) > FUSED_BIAS_ELEMENTS
+
     def emit(*operands: Value) -> Value:
         ops.graph.within(str(at))
-        return ops.graph.emit(
-            "NhwcConv", *operands, kernel_shape=(kernel, kernel), strides=(stride, stride), pads=padding,
-            dilations=(1, 1), group=1,
-        )  # fmt: skip
+        return ops.graph.emit("NhwcConv", *operands, **attributes)
 
-    return Product(bias=bias, bare=lambda: emit(value, weight), biased=lambda: emit(value, weight, bias))
+    def biased() -> Value:
+        if fuses:
+            return emit(value, weight, bias)
+        return ops.graph.emit("Add", emit(value, weight), bias)
+
+    return Product(bias=bias, bare=lambda: emit(value, weight), biased=biased, fuses=fuses)
+
+
+def _elements(shape: Shape) -> int:
+    """How many there are; 0 where that depends on symbols."""
+    return prod(size for size in shape if isinstance(size, int)) if _is_fixed(shape) else 0
+
+
+def _is_fixed(shape: Shape) -> bool:
+    return all(isinstance(size, int) for size in shape)
 
 
 def _linear(
@@ -168,10 +188,11 @@ def _fused_group_norm(
     gamma, beta = (ops.weight(at / name, (channels,), dtype=DType.FLOAT32) for name in ("weight", "bias"))
     attributes = {"groups": groups, "epsilon": eps, "activation": int(silu), "channels_last": 1}
     source = ops.source(x)
-    if isinstance(source, Product):
-        # A bias alone is added as one row for every batch entry, which spares the convolution's own pass.
+    if isinstance(source, Product) and not source.fuses:
+        # A bias alone is added as one row for every batch entry, which spares a pass of its own.
         row = ops.graph.reshape(source.bias, (1, channels))
-        source = Sum(ops=ops, product=source.bare(), residual=ops.graph.expand(row, (x.shape[0], channels)))
+        rows = ops.graph.expand(row, (x.shape[0], channels))
+        source = Sum(ops=ops, bare=source.bare, bias=None, residual=rows)
     if not isinstance(source, Sum):
         return ops.graph.emit("GroupNorm", ops.value(x), gamma, beta, **attributes)
     bare = source.bare()
@@ -227,9 +248,15 @@ def _activation(ops: Ops, at: Scope, x: Tensor, *, kind: Activation) -> Value:
 
 
 def _add(ops: Ops, at: Scope, x: Tensor, residual: Tensor) -> Source:
-    source = ops.source(x)
-    product = source if isinstance(source, Product) else ops.value(x)
-    return Sum(ops=ops, product=product, residual=ops.value(residual))
+    source, other = ops.source(x), ops.source(residual)
+    if not isinstance(source, Product):
+        value = ops.value(x)
+        return Sum(ops=ops, bare=lambda: value, bias=None, residual=ops.value(residual))
+    if isinstance(other, Product):
+        # Two biases are one: added to each other they cost nothing, to the shortcut a pass.
+        both = ops.graph.emit("Add", source.bias, other.bias)
+        return Sum(ops=ops, bare=source.bare, bias=both, residual=other.bare())
+    return Sum(ops=ops, bare=source.bare, bias=source.bias, residual=ops.value(residual))
 
 
 def _add_positions(ops: Ops, at: Scope, x: Tensor, positions: Tensor) -> Value:

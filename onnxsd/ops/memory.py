@@ -16,8 +16,8 @@ from onnxsd.ops.operators import FROM_IR
 ALIGNMENT_BYTES = 256
 # Their output is their first operand's memory under another shape.
 VIEWS = frozenset({"Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"})
-# Kernels of ONNX Runtime that write over an operand of the same size which nobody needs any more (`MayInplace`
-# where each is registered): on CUDA activations alone, on a CPU most of what works element by element.
+# Kernels of ONNX Runtime that write over an operand of the same size which nobody needs any more
+# (`MayInplace` where each is registered): on CUDA activations alone, on a CPU most elementwise ones.
 IN_PLACE_ON_CUDA = frozenset({"Gelu", "QuickGelu", "Sigmoid"})
 IN_PLACE_ON_CPU = IN_PLACE_ON_CUDA | {"Add", "Cast", "Cos", "Erf", "Mul", "Sin", "Softmax", "Sub"}
 

@@ -101,7 +101,7 @@ def same_dtype(*values: Value | None) -> DType:
     return given[0].dtype
 
 
-@operator("Add", "Mul", "Sub")
+@operator("Add", "Mul", "Sub", "Div")
 def elementwise(operands: Operands, attributes: Attributes) -> Outputs:
     left, right = operand(operands, 0), operand(operands, 1)
     shape = broadcast(left.shape, right.shape)
@@ -110,10 +110,25 @@ def elementwise(operands: Operands, attributes: Attributes) -> Outputs:
     return ((shape, same_dtype(left, right)),)
 
 
-@operator("Sigmoid", "Erf", "Sin", "Cos", "Softmax")
+@operator("Sigmoid", "Erf", "Sin", "Cos", "Softmax", "Round")
 def unary(operands: Operands, attributes: Attributes) -> Outputs:
     x = operand(operands, 0)
     return ((x.shape, x.dtype),)
+
+
+@operator("Clip")
+def clip(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    for bound in operands[1:]:
+        require_shape(bound, (), "a bound")
+    return ((x.shape, same_dtype(*operands)),)
+
+
+@operator("ReduceSum")
+def sum_of_all(operands: Operands, attributes: Attributes) -> Outputs:
+    if len(operands) > 1 or attributes["keepdims"]:
+        raise ShapeError("only a sum of everything to a single number is known here")
+    return (((), operand(operands, 0).dtype),)
 
 
 @operator("Cast")
@@ -323,6 +338,7 @@ FROM_IR = {
     ir.DataType.BFLOAT16: DType.BFLOAT16,
     ir.DataType.INT64: DType.INT64,
     ir.DataType.INT32: DType.INT32,
+    ir.DataType.UINT8: DType.UINT8,
     ir.DataType.BOOL: DType.BOOL,
 }
 TO_IR = {dtype: data_type for data_type, dtype in FROM_IR.items()}

@@ -22,6 +22,9 @@ class Portable(Ops):
     def from_nchw(self, value: Value) -> Value:
         return value
 
+    def to_nhwc(self, value: Value) -> Value:
+        return self.graph.emit("Transpose", value, perm=(0, 2, 3, 1))
+
     def to_nchw(self, value: Value) -> Value:
         return value
 

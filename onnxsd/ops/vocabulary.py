@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxsd.errors import ShapeError
 from onnxsd.ops.graph import AuthoredGraph, Graph
-from onnxsd.ops.operators import TO_IR, Value
+from onnxsd.ops.operators import TO_IR, Value, refuse
 from onnxsd.ops.terms import SAME, Activation, Lowering, Padding, Refused, Scope, Source, Tensor
 from onnxsd.tensors import Dim, DType, Shape, ceil_div, product, shape_text
 from onnxsd.weights.recipe import Recipe
@@ -50,12 +50,36 @@ class Ops:
         """A value in the target's layout, brought to NCHW for a graph output."""
         raise NotImplementedError
 
+    def to_nhwc(self, value: Value) -> Value:
+        """A value in the target's layout, brought to NHWC."""
+        raise NotImplementedError
+
     # Inputs and outputs.
 
     def input(self, name: str, shape: Shape, *, dtype: DType | None = None, spatial: bool = False) -> Tensor:
         """A graph input; a spatial one is (batch, channels, height, width) in the file, in every target."""
         value = self.graph.input(name, dtype or self.dtype, shape)
         return self._tensor(shape, value.dtype, self.from_nchw(value) if spatial else value, spatial=spatial)
+
+    def tensor(self, value: Value) -> Tensor:
+        """What was emitted outside the vocabulary, as one of its tensors."""
+        return self._tensor(value.shape, value.dtype, value)
+
+    def spatial(self, value: Value) -> Tensor:
+        """What was emitted outside the vocabulary in (batch, channels, height, width), as a feature map."""
+        if len(value.shape) != 4:
+            raise refuse("a feature map has four axes", value)
+        return self._tensor(value.shape, value.dtype, self.from_nchw(value), spatial=True)
+
+    def nhwc(self, x: Tensor) -> Value:
+        """A feature map's value in (batch, height, width, channels)."""
+        self._spatial(x, Scope("nhwc"))
+        return self.to_nhwc(self.value(x))
+
+    def nchw(self, x: Tensor) -> Value:
+        """A feature map's value in (batch, channels, height, width)."""
+        self._spatial(x, Scope("nchw"))
+        return self.to_nchw(self.value(x))
 
     def output(self, name: str, x: Tensor) -> None:
         """Make `x` a graph output."""
@@ -250,6 +274,16 @@ class Ops:
         """(1, C) → (batch, C)."""
         shape = (batch, *x.shape[1:])
         return self._tensor(shape, x.dtype, self.graph.expand(self.value(x), shape))
+
+    def split_rows(self, x: Tensor, count: Dim, batch: Dim) -> Tensor:
+        """(count·batch, C) → (count, batch, C)."""
+        shape = (count, batch, *x.shape[1:])
+        return self._tensor(shape, x.dtype, self.graph.reshape(self.value(x), shape))
+
+    def entry(self, table: Tensor, index: Tensor) -> Tensor:
+        """The table's entry at an int64 index (1,): (N, …) → (…)."""
+        row = self.graph.emit("Gather", self.value(table), self.value(index), axis=0)
+        return self._tensor(table.shape[1:], table.dtype, self.graph.reshape(row, table.shape[1:]))
 
     def as_row(self, x: Tensor) -> Tensor:
         """A scalar () → (1,)."""

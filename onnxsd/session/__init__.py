@@ -4,7 +4,16 @@ Importing this imports no ONNX Runtime: that happens with the first call that ne
 """
 
 from onnxsd.session.binding import Binding
-from onnxsd.session.device import DeviceArray, empty, to_device, to_host, update
+from onnxsd.session.device import (
+    DeviceArray,
+    empty,
+    empty_together,
+    start_cuda,
+    to_device,
+    to_host,
+    update,
+    view,
+)
 from onnxsd.session.providers import Choice, resolve
 from onnxsd.session.runtime import Package, Runtime, available
 from onnxsd.session.session import Session
@@ -28,8 +37,11 @@ __all__ = [
     "TensorrtOptions",
     "available",
     "empty",
+    "empty_together",
     "resolve",
+    "start_cuda",
     "to_device",
     "to_host",
     "update",
+    "view",
 ]

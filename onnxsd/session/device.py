@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -12,6 +14,8 @@ import numpy.typing as npt
 
 from onnxsd.errors import BadInputError
 from onnxsd.session import cuda, runtime
+from onnxsd.session.block import Block, aligned
+from onnxsd.session.driver import driver
 from onnxsd.session.failures import explain, is_out_of_memory, out_of_memory
 from onnxsd.session.native_log import capture
 from onnxsd.session.settings import Provider
@@ -38,6 +42,8 @@ class DeviceArray:
     dtype: np.dtype[Any]
     provider: Provider
     device_id: int
+    # The memory that it is a view of, on CUDA; ONNX Runtime allocated what has none.
+    memory: Block | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -57,20 +63,52 @@ def empty(
     shape: tuple[int, ...], dtype: npt.DTypeLike, provider: Provider, device_id: int = 0
 ) -> DeviceArray:
     """A tensor whose elements are whatever its memory held."""
-    kind = np.dtype(dtype)
-    if kind.name not in ELEMENT_TYPES.values():
-        raise BadInputError(
-            f"no tensor of {kind.name} can be made: it is one of {', '.join(ELEMENT_TYPES.values())}"
-        )
-    if provider is Provider.CUDA:
-        _start_cuda(device_id)
+    return empty_together({"": (shape, np.dtype(dtype))}, provider, device_id)[""]
+
+
+def empty_together(
+    wanted: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], provider: Provider, device_id: int = 0
+) -> dict[str, DeviceArray]:
+    """Tensors by name in one piece of memory, which is given back when none of them is left."""
+    for _, kind in wanted.values():
+        if kind.name not in ELEMENT_TYPES.values():
+            raise BadInputError(
+                f"no tensor of {kind.name} can be made: it is one of {', '.join(ELEMENT_TYPES.values())}"
+            )
+    if provider is Provider.CPU:
+        return {name: _on_cpu(shape, kind) for name, (shape, kind) in wanted.items()}
+    start_cuda(device_id)
+    sizes = [aligned(prod(shape) * kind.itemsize) for shape, kind in wanted.values()]
+    block = Block(driver(device_id), sum(sizes))
+    offsets = itertools.accumulate(sizes, initial=0)
+    return {
+        name: view(block, offset, shape, kind, device_id)
+        for (name, (shape, kind)), offset in zip(wanted.items(), offsets, strict=False)
+    }
+
+
+def view(
+    block: Block, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], device_id: int
+) -> DeviceArray:
+    """A tensor over a block's bytes from `offset` on."""
+    return DeviceArray(
+        value=block.view(offset, shape, dtype),
+        shape=tuple(shape),
+        dtype=dtype,
+        provider=Provider.CUDA,
+        device_id=device_id,
+        memory=block,
+    )
+
+
+def _on_cpu(shape: tuple[int, ...], kind: np.dtype[Any]) -> DeviceArray:
     make = runtime.load().OrtValue.ortvalue_from_shape_and_type
     try:
-        value = make(list(shape), kind.type, provider.value, device_id)
+        value = make(list(shape), kind.type, Provider.CPU.value, 0)
     except (RuntimeError, MemoryError) as error:
         doing = f"hold {kind.name}{list(shape)}, {prod(shape) * kind.itemsize / 2**20:,.0f} MiB"
-        raise explain(error, doing=doing, provider=provider) from error
-    return DeviceArray(value=value, shape=tuple(shape), dtype=kind, provider=provider, device_id=device_id)
+        raise explain(error, doing=doing, provider=Provider.CPU) from error
+    return DeviceArray(value=value, shape=tuple(shape), dtype=kind, provider=Provider.CPU, device_id=0)
 
 
 def to_device(array: npt.NDArray[Any], provider: Provider, device_id: int = 0) -> DeviceArray:
@@ -108,6 +146,8 @@ def user_owned(source: DeviceArray) -> Any:
     It refuses values whose memory it allocated itself ("must be owned by the user"); a DLPack capsule is the
     way round that copies nothing. `source` has to stay alive as long as the result.
     """
+    if source.memory is not None:
+        return source.value
     module = runtime.load()
     if hasattr(module.OrtValue, "from_dlpack"):
         return module.OrtValue.from_dlpack(source.value)
@@ -117,7 +157,7 @@ def user_owned(source: DeviceArray) -> Any:
 
 
 @functools.cache
-def _start_cuda(device_id: int) -> None:
+def start_cuda(device_id: int) -> None:
     """Hold one byte on the GPU; an error with ONNX Runtime's own reason where its CUDA provider cannot."""
     notes = cuda.require()
     failure: Exception | None = None

@@ -38,6 +38,9 @@ def native_options(settings: SessionSettings, provider: Provider) -> Any:
     options.log_severity_level = int(min(LogLevel.WARNING, settings.log))
     if settings.threads is not None:
         options.intra_op_num_threads = settings.threads
+    if settings.lean:
+        options.enable_mem_pattern = options.enable_mem_reuse = False
+        options.execution_order = module.ExecutionOrder.PRIORITY_BASED
     if not settings.prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     # For TensorRT the nodes are looked up afterwards, and named.

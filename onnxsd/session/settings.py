@@ -71,6 +71,12 @@ class SessionSettings:
         cpu_nodes: whether nodes without a CUDA kernel may run on the CPU beside CUDA. A graph with symbolic
             sizes has such nodes (`Shape` and what follows it); a static one must not.
         fuse_conv_bias: one cuDNN graph for a convolution and its bias. NHWC only; slow in its first run.
+        use_tf32: float32 products on tensor cores, rounded to 10 bits. Without it ONNX Runtime withholds the
+            tensor cores from float16 convolutions too (conv.cc: `deselect_numeric_notes`), and then plans
+            each one a second time, without its bias: float16 sessions want it.
+        lean: as little memory as the nodes need in the order in which they are written. By default ONNX
+            Runtime plans one piece for all activations beside what the first run took, keeps buffers for
+            later values of their shape, and runs early what nothing waits for: three times as much.
         prepack: whether kernels may keep private, rearranged copies of weights. Without it, a write into an
             initializer is seen by CPU kernels too; CUDA's NhwcConv does not work without it.
         threads: threads within an operator on the CPU; `None` is one for each core.
@@ -84,6 +90,7 @@ class SessionSettings:
     conv_search: ConvSearch = ConvSearch.HEURISTIC
     fuse_conv_bias: bool = False
     use_tf32: bool = False
+    lean: bool = False
     prepack: bool = True
     threads: int | None = None
     gpu_mem_limit_bytes: int | None = None

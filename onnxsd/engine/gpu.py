@@ -1,0 +1,184 @@
+"""One exported folder on one GPU: each component's weights once, and sessions over them for each size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar, cast
+
+import numpy as np
+
+from onnxsd.artifact.data_file import readers
+from onnxsd.artifact.folder import Folder
+from onnxsd.artifact.onnx_file import to_bytes
+from onnxsd.engine.bound import Bound
+from onnxsd.engine.memory import DeviceMemory
+from onnxsd.ops.arena import arena_bytes
+from onnxsd.ops.graph import AuthoredGraph
+from onnxsd.ops.memory import memory_need
+from onnxsd.session import (
+    DeviceArray,
+    Optimization,
+    Provider,
+    Session,
+    SessionSettings,
+    start_cuda,
+    view,
+)
+from onnxsd.session.block import Block
+from onnxsd.session.driver import driver
+from onnxsd.session.staging import Part, fill
+from onnxsd.tensors import DType
+from onnxsd.weights.recipe import Recipe
+from onnxsd.weights.stream import layout
+
+T = TypeVar("T")
+Weights = dict[str, DeviceArray]
+
+
+class Gpu:
+    """Weights and sessions, made on first use and kept as the memory's limit allows."""
+
+    def __init__(self, folder: Folder, device_id: int, *, cuda_graph: bool, limit_bytes: int | None) -> None:
+        start_cuda(device_id)
+        self.folder = folder
+        self.device_id = device_id
+        self.cuda_graph = cuda_graph
+        self.memory = DeviceMemory(driver(device_id), limit_bytes)
+        # Seconds that went into loading weights and making sessions.
+        self.loading_s = 0.0
+        self._weights: dict[str, Weights] = {}
+        self._sessions: dict[Hashable, object] = {}
+        self._of: dict[Hashable, str] = {}
+
+    def resident(
+        self,
+        key: Hashable,
+        component: str,
+        author: Callable[[], Sequence[AuthoredGraph]],
+        make: Callable[[Sequence[AuthoredGraph]], T],
+    ) -> T:
+        """What `make` makes of a component's graphs, kept under a key with the weights that they share.
+
+        Args:
+            key: what it is made for.
+            component: whose weights it runs over.
+            author: the graphs of its sessions, asked for on first use.
+            make: makes their sessions and runs them once, so that all their memory is taken.
+        """
+        if key in self._sessions:
+            self.memory.touch(_weights_of(component))
+            self.memory.touch(key)
+            return cast("T", self._sessions[key])
+        started = time.perf_counter()
+        graphs = author()
+        self._load(component, [recipe for graph in graphs for recipe in graph.recipes])
+        made = self.memory.add(
+            key,
+            lambda: make(graphs),
+            what=f"{component}'s activations",
+            need_bytes=sum(_taken_bytes(graph) for graph in graphs),
+            let_go=lambda: self._forget(key),
+            keep=(_weights_of(component),),
+        )
+        self._sessions[key], self._of[key] = made, component
+        self.loading_s += time.perf_counter() - started
+        return made
+
+    def bound(
+        self,
+        key: Hashable,
+        component: str,
+        author: Callable[[], Sequence[AuthoredGraph]],
+    ) -> Bound:
+        """One session of a component with its buffers, run once."""
+
+        def make(graphs: Sequence[AuthoredGraph]) -> Bound:
+            bound = Bound(self.session(component, graphs[0]))
+            bound.warm_up()
+            return bound
+
+        return self.resident(key, component, author, make)
+
+    def session(self, component: str, graph: AuthoredGraph) -> Session:
+        """A session of a component's graph over the weights that are there."""
+        weights = self._weights[component]
+        half = self.folder.manifest.precision is DType.FLOAT16
+        return Session.create(
+            to_bytes(graph),
+            provider=Provider.CUDA,
+            device_id=self.device_id,
+            options=SessionSettings(
+                optimize=Optimization.DISABLED,
+                cuda_graph=self.cuda_graph,
+                fuse_conv_bias=half and component.startswith("vae"),
+                use_tf32=half,
+                lean=True,
+            ),
+            initializers={recipe.name: weights[recipe.name] for recipe in graph.recipes},
+            label=component,
+        )
+
+    def release(self, component: str) -> None:
+        """Let a component's sessions and weights go."""
+        self.memory.drop(_weights_of(component))
+
+    def missing_weights_bytes(self) -> int:
+        """Weights of the components that make an image and are not on the GPU."""
+        manifest = self.folder.manifest
+        needed = [manifest.latent.denoiser, "vae_decoder"]
+        return sum(manifest.component(name).data.size_bytes for name in needed if name not in self._weights)
+
+    def _load(self, component: str, recipes: Sequence[Recipe]) -> None:
+        key = _weights_of(component)
+        if component in self._weights:
+            self.memory.touch(key)
+            return
+        _, size_bytes = layout(recipes)
+        self._weights[component] = self.memory.add(
+            key,
+            lambda: self._upload(component, recipes),
+            what=component,
+            need_bytes=size_bytes,
+            let_go=lambda: self._forget_weights(component),
+        )
+
+    def _upload(self, component: str, recipes: Sequence[Recipe]) -> Weights:
+        record = self.folder.manifest.component(component)
+        offsets, size_bytes = layout(recipes)
+        block = Block(driver(self.device_id), size_bytes)
+        fill(
+            block,
+            [
+                Part(offset=offsets[recipe.name], size_bytes=recipe.size_bytes, read=read)
+                for recipe, read in readers(self.folder.path, record, recipes)
+            ],
+        )
+        return _views(block, recipes, offsets, self.device_id)
+
+    def _forget_weights(self, component: str) -> None:
+        for key in [key for key, owner in self._of.items() if owner == component]:
+            self.memory.drop(key)
+        del self._weights[component]
+
+    def _forget(self, key: Hashable) -> None:
+        del self._sessions[key], self._of[key]
+
+
+def _weights_of(component: str) -> Hashable:
+    return ("weights", component)
+
+
+def _taken_bytes(graph: AuthoredGraph) -> int:
+    """What a session will take besides weights; what its kernels need to work in is not in it."""
+    need = memory_need(graph)
+    return arena_bytes(graph) + need.inputs_bytes + need.outputs_bytes
+
+
+def _views(block: Block, recipes: Sequence[Recipe], offsets: Mapping[str, int], device_id: int) -> Weights:
+    return {
+        recipe.name: view(
+            block, offsets[recipe.name], recipe.shape, np.dtype(recipe.dtype.numpy_name), device_id
+        )
+        for recipe in recipes
+    }

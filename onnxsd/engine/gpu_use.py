@@ -1,0 +1,63 @@
+"""What one image took of the GPU's memory: how much was held, what had to leave, and what that cost."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from onnxsd.engine.fits import largest_that_fits
+from onnxsd.engine.gpu import Gpu
+from onnxsd.engine.request import Settings
+from onnxsd.errors import DeviceMemoryError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuUse:
+    """The GPU's memory during one call.
+
+    peak_bytes: the most that was held since the pipeline was made, with what CUDA takes for itself.
+    left: what left the GPU to make room, in order.
+    loading_s: seconds that went into loading weights and making sessions.
+    """
+
+    peak_bytes: int
+    left: tuple[str, ...]
+    loading_s: float
+
+
+@contextmanager
+def watched(gpu: Gpu, settings: Settings) -> Iterator[Callable[[], GpuUse]]:
+    """What the work inside takes, asked for afterwards; out of memory says what would fit."""
+    loading_s, left = gpu.loading_s, len(gpu.memory.evicted)
+    try:
+        yield lambda: GpuUse(
+            peak_bytes=gpu.memory.peak_bytes,
+            left=tuple(gpu.memory.evicted[left:]),
+            loading_s=gpu.loading_s - loading_s,
+        )
+    except DeviceMemoryError as error:
+        # Its frames hold what was made before memory ran out, for as long as somebody looks at the error.
+        traceback.clear_frames(error.__traceback__)
+        raise DeviceMemoryError(error.message, hint=_what_would_fit(gpu, settings)) from error
+
+
+def _what_would_fit(gpu: Gpu, settings: Settings) -> str:
+    fitting = largest_that_fits(
+        gpu.folder,
+        gpu.memory.free_bytes(),
+        height=settings.height,
+        width=settings.width,
+        rows=len(settings.seeds) * (2 if settings.guided else 1),
+        guided=settings.guided,
+        weights_bytes=gpu.missing_weights_bytes(),
+    )
+    if fitting is not None:
+        return fitting
+    if gpu.memory.limit_bytes is not None:
+        return "raise the memory limit: not even a small image fits beside the models"
+    return (
+        "no smaller image fits either: end other programs on this GPU, or give a memory limit, so that models"
+        " leave it in turn"
+    )

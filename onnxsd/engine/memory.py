@@ -1,0 +1,142 @@
+"""What may lie on a GPU at once: what was used longest ago leaves for what is needed now."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from onnxsd.errors import DeviceMemoryError
+from onnxsd.session.driver import Driver
+
+# Context, kernels and workspaces of CUDA, cuDNN and cuBLAS (docs/performance.md, "Memory").
+RUNTIME_BYTES = 768 << 20
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Held:
+    """One thing on the GPU: how much memory it takes, and how it is let go."""
+
+    what: str
+    size_bytes: int
+    let_go: Callable[[], None]
+
+
+class DeviceMemory:
+    """Everything that an engine holds on one GPU, least recently used first.
+
+    With a limit, the whole process stays within it as far as its parts are known: weights exactly, sessions
+    by what making and first running them took. Without one, things leave when memory runs out.
+    """
+
+    def __init__(self, driver: Driver, limit_bytes: int | None) -> None:
+        self._driver = driver
+        self._limit_bytes = limit_bytes
+        self._held: dict[Hashable, Held] = {}
+        self.peak_bytes = 0
+        # What left to make room, in order, by name.
+        self.evicted: list[str] = []
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The most that the process should take; None is what the GPU has."""
+        return self._limit_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """What is held now, with what CUDA takes for itself."""
+        return RUNTIME_BYTES + sum(held.size_bytes for held in self._held.values())
+
+    def free_bytes(self) -> int:
+        """What could still be taken: of the limit, or of the device."""
+        free, _ = self._driver.memory()
+        return free if self._limit_bytes is None else min(free, self._limit_bytes - self.used_bytes)
+
+    def has(self, key: Hashable) -> bool:
+        """Whether something is held under a key."""
+        return key in self._held
+
+    def touch(self, key: Hashable) -> None:
+        """Note that it is being used."""
+        self._held[key] = self._held.pop(key)
+
+    def add(
+        self,
+        key: Hashable,
+        make: Callable[[], T],
+        *,
+        what: str,
+        need_bytes: int,
+        let_go: Callable[[], None],
+        keep: tuple[Hashable, ...] = (),
+    ) -> T:
+        """Make something, after letting others go until there is room for it.
+
+        Args:
+            key: what it is held under.
+            make: makes it; may be called twice, if the device's memory runs out the first time.
+            what: what messages call it.
+            need_bytes: what it will take, or an estimate; measured once it is there.
+            let_go: drops every reference to it.
+            keep: what must not leave for it.
+
+        Raises:
+            DeviceMemoryError: there is no room for it, even alone.
+        """
+        self._make_room(what, need_bytes, keep)
+        before, _ = self._driver.memory()
+        made = self._first_try(make, keep)
+        if made is None:
+            # A frame that keeps what it caught keeps itself, and all that the first try had taken by then.
+            gc.collect()
+            before, _ = self._driver.memory()
+            made = make()
+        after, _ = self._driver.memory()
+        self._held[key] = Held(what=what, size_bytes=max(before - after, 0), let_go=let_go)
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        return made
+
+    def _first_try(self, make: Callable[[], T], keep: tuple[Hashable, ...]) -> T | None:
+        """What was made, or None where memory ran out and others have left for another try."""
+        try:
+            return make()
+        except DeviceMemoryError:
+            if not self._let_all_go(keep):
+                raise
+        # Here the exception has gone, and with it what the frames of the first try still held.
+        return None
+
+    def drop(self, key: Hashable) -> None:
+        """Let one thing go."""
+        if held := self._held.pop(key, None):
+            held.let_go()
+
+    def _make_room(self, what: str, need_bytes: int, keep: tuple[Hashable, ...]) -> None:
+        if self._limit_bytes is None:
+            return
+        while self.used_bytes + need_bytes > self._limit_bytes:
+            if not self._let_one_go(keep):
+                raise DeviceMemoryError(
+                    f"cannot hold {what}, {_gib(need_bytes)}: the memory limit is {_gib(self._limit_bytes)}, "
+                    f"and {_gib(self.used_bytes)} are needed beside it"
+                )
+
+    def _let_one_go(self, keep: tuple[Hashable, ...]) -> bool:
+        for key, held in self._held.items():
+            if key not in keep:
+                self.evicted.append(held.what)
+                self.drop(key)
+                return True
+        return False
+
+    def _let_all_go(self, keep: tuple[Hashable, ...]) -> bool:
+        any_left = False
+        while self._let_one_go(keep):
+            any_left = True
+        return any_left
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"
