@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_cuda import FakeCuda
 
-from onnxsd.errors import DeviceMemoryError, NotReadyError, ProviderFallbackError
+from onnxsd.errors import DeviceMemoryError, NotReadyError, ProviderFallbackError, ResourceError
 from onnxsd.session import block as blocks
 from onnxsd.session import driver as drivers
 from onnxsd.session import to_host, update
@@ -69,7 +69,7 @@ class TestDriver:
     def test_host_memory_that_cannot_be_pinned_is_named_so(self, cuda: FakeCuda, driver: Driver) -> None:
         cuda.fail("cuMemHostAlloc", 2)
 
-        with pytest.raises(DeviceMemoryError, match="cannot pin 16 MiB of host memory"):
+        with pytest.raises(ResourceError, match="cannot pin 16 MiB of the machine's own memory"):
             driver.allocate_pinned(16 * MIB)
 
     @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ class TestDriver:
         assert cuda.nothing_on_the_host
 
     def test_without_its_library_is_a_provider_that_cannot_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(drivers, "_LIBRARY", "libno-such-cuda.so.1")
+        monkeypatch.setattr(drivers, "LIBRARY", "libno-such-cuda.so.1")
 
         with pytest.raises(ProviderFallbackError, match=r"libno-such-cuda\.so\.1") as raised:
             drivers.driver(77)

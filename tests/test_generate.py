@@ -335,6 +335,12 @@ def test_the_environment_names_a_model(model: Path, here: Path, monkeypatch: pyt
         (("--steps", "1001"), 2, "1001 inference steps were asked for; this model takes 1 to 1000"),
         (("--sampler", "eular"), 2, "there is no sampler 'eular' (there are euler, "),
         (("--noise-schedule", "cosine"), 2, "there is no noise schedule 'cosine' (there are normal, karras)"),
+        (
+            ("--memory-limit", "8GB", "--provider", "cpu"),
+            2,
+            "a limit of GPU memory was given, and images are made on cpu",
+        ),
+        (("--memory-limit", "much"), 2, "'much' is not a size, as 8GB or 7500MiB"),
         (("--provider", "vulkan"), 2, "unknown provider vulkan: it is one of cuda, cpu, tensorrt, auto"),
         (("-o", "x.gif"), 2, "cannot write .gif files"),
         (("-o", "{sed}.png"), 2, "unknown placeholder {sed}"),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from fake_cuda import FakeCuda
 
-from onnxsd.errors import DeviceMemoryError, NotReadyError
+from onnxsd.errors import NotReadyError, ResourceError
 from onnxsd.session import staging
 from onnxsd.session.block import Block, aligned
 from onnxsd.session.driver import Driver
@@ -169,7 +169,7 @@ def test_memory_that_cannot_be_pinned_is_an_error(cuda: FakeCuda, driver: Driver
     cuda.fail("cuMemHostAlloc", 2, after=after)
     parts, size = parts_of([random_array(CHUNK, seed) for seed in range(40)])
 
-    with pytest.raises(DeviceMemoryError, match="of host memory"):
+    with pytest.raises(ResourceError, match="of the machine's own memory"):
         fill(Block(driver, size), parts)
 
     assert cuda.nothing_on_the_host

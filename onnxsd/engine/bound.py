@@ -65,4 +65,6 @@ class Bound:
 
 
 def _shape(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(int(size) for size in spec.shape if isinstance(size, int))
+    sizes = tuple(size for size in spec.shape if isinstance(size, int))
+    assert len(sizes) == len(spec.shape), f"{spec.name} has no fixed sizes"
+    return sizes

@@ -64,8 +64,9 @@ class Engine:
             feeds: its inputs, cast to the types that it takes.
             wanted: names of outputs.
         """
-        if self.gpu is not None:
-            return self._run_on_gpu(self.gpu, component, sizes, feeds, wanted)
+        gpu = self.gpu
+        if gpu is not None:
+            return gpu.worker.run(lambda: self._run_on_gpu(gpu, component, sizes, feeds, wanted))
         session = self.session(component, sizes)
         types = {spec.name: spec.dtype for spec in session.inputs}
         outputs = session.run({name: value.astype(types[name]) for name, value in feeds.items()})
@@ -82,8 +83,9 @@ class Engine:
     def release(self, component: str) -> None:
         """Let a component's sessions and weights go."""
         self._sessions = {key: kept for key, kept in self._sessions.items() if key[0] != component}
-        if self.gpu is not None:
-            self.gpu.release(component)
+        gpu = self.gpu
+        if gpu is not None:
+            gpu.worker.run(lambda: gpu.release(component))
 
     def _run_on_gpu(
         self,

@@ -13,6 +13,7 @@ from onnxsd.artifact.folder import Folder
 from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.engine.bound import Bound
 from onnxsd.engine.memory import DeviceMemory
+from onnxsd.engine.worker import Worker
 from onnxsd.ops.arena import arena_bytes
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.ops.memory import memory_need
@@ -37,7 +38,10 @@ Weights = dict[str, DeviceArray]
 
 
 class Gpu:
-    """Weights and sessions, made on first use and kept as the memory's limit allows."""
+    """Weights and sessions, made on first use and kept as the memory's limit allows.
+
+    Everything here is for the thread of `worker`.
+    """
 
     def __init__(self, folder: Folder, device_id: int, *, cuda_graph: bool, limit_bytes: int | None) -> None:
         start_cuda(device_id)
@@ -45,6 +49,7 @@ class Gpu:
         self.device_id = device_id
         self.cuda_graph = cuda_graph
         self.memory = DeviceMemory(driver(device_id), limit_bytes)
+        self.worker = Worker()
         # Seconds that went into loading weights and making sessions.
         self.loading_s = 0.0
         self._weights: dict[str, Weights] = {}
@@ -140,6 +145,7 @@ class Gpu:
             lambda: self._upload(component, recipes),
             what=component,
             need_bytes=size_bytes,
+            exact=True,
             let_go=lambda: self._forget_weights(component),
         )
 
@@ -159,10 +165,12 @@ class Gpu:
     def _forget_weights(self, component: str) -> None:
         for key in [key for key, owner in self._of.items() if owner == component]:
             self.memory.drop(key)
-        del self._weights[component]
+        self._weights.pop(component, None)
 
     def _forget(self, key: Hashable) -> None:
-        del self._sessions[key], self._of[key]
+        # What was interrupted between being made and being noted is held, and not here.
+        self._sessions.pop(key, None)
+        self._of.pop(key, None)
 
 
 def _weights_of(component: str) -> Hashable:

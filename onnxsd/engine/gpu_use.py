@@ -18,7 +18,7 @@ class GpuUse:
     """The GPU's memory during one call.
 
     peak_bytes: the most that was held since the pipeline was made, with what CUDA takes for itself.
-    left: what left the GPU to make room, in order.
+    left: what left the GPU to make room, in order; weights take their component's sessions along.
     loading_s: seconds that went into loading weights and making sessions.
     """
 
@@ -57,7 +57,4 @@ def _what_would_fit(gpu: Gpu, settings: Settings) -> str:
         return fitting
     if gpu.memory.limit_bytes is not None:
         return "raise the memory limit: not even a small image fits beside the models"
-    return (
-        "no smaller image fits either: end other programs on this GPU, or give a memory limit, so that models"
-        " leave it in turn"
-    )
+    return "no smaller image fits either: end other programs that hold this GPU's memory"

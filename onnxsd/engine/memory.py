@@ -70,6 +70,7 @@ class DeviceMemory:
         what: str,
         need_bytes: int,
         let_go: Callable[[], None],
+        exact: bool = False,
         keep: tuple[Hashable, ...] = (),
     ) -> T:
         """Make something, after letting others go until there is room for it.
@@ -78,7 +79,8 @@ class DeviceMemory:
             key: what it is held under.
             make: makes it; may be called twice, if the device's memory runs out the first time.
             what: what messages call it.
-            need_bytes: what it will take, or an estimate; measured once it is there.
+            need_bytes: what it will take, or an estimate.
+            exact: whether it will take just that; else it is measured, by what is free before and after.
             let_go: drops every reference to it.
             keep: what must not leave for it.
 
@@ -86,27 +88,33 @@ class DeviceMemory:
             DeviceMemoryError: there is no room for it, even alone.
         """
         self._make_room(what, need_bytes, keep)
-        before, _ = self._driver.memory()
-        made = self._first_try(make, keep)
-        if made is None:
+        tried = self._first_try(make, keep)
+        if tried is None:
             # A frame that keeps what it caught keeps itself, and all that the first try had taken by then.
             gc.collect()
-            before, _ = self._driver.memory()
-            made = make()
-        after, _ = self._driver.memory()
-        self._held[key] = Held(what=what, size_bytes=max(before - after, 0), let_go=let_go)
+            tried = self._measured(make)
+        made, taken_bytes = tried
+        size_bytes = need_bytes if exact else taken_bytes
+        self._held[key] = Held(what=what, size_bytes=size_bytes, let_go=let_go)
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         return made
 
-    def _first_try(self, make: Callable[[], T], keep: tuple[Hashable, ...]) -> T | None:
-        """What was made, or None where memory ran out and others have left for another try."""
+    def _first_try(self, make: Callable[[], T], keep: tuple[Hashable, ...]) -> tuple[T, int] | None:
+        """What was made and took; None where memory ran out and others have left for another try."""
         try:
-            return make()
+            return self._measured(make)
         except DeviceMemoryError:
             if not self._let_all_go(keep):
                 raise
         # Here the exception has gone, and with it what the frames of the first try still held.
         return None
+
+    def _measured(self, make: Callable[[], T]) -> tuple[T, int]:
+        """What was made, and how much less is free since."""
+        before, _ = self._driver.memory()
+        made = make()
+        after, _ = self._driver.memory()
+        return made, max(before - after, 0)
 
     def drop(self, key: Hashable) -> None:
         """Let one thing go."""
@@ -116,12 +124,15 @@ class DeviceMemory:
     def _make_room(self, what: str, need_bytes: int, keep: tuple[Hashable, ...]) -> None:
         if self._limit_bytes is None:
             return
-        while self.used_bytes + need_bytes > self._limit_bytes:
-            if not self._let_one_go(keep):
-                raise DeviceMemoryError(
-                    f"cannot hold {what}, {_gib(need_bytes)}: the memory limit is {_gib(self._limit_bytes)}, "
-                    f"and {_gib(self.used_bytes)} are needed beside it"
-                )
+        beside = RUNTIME_BYTES + sum(self._held[key].size_bytes for key in keep if key in self._held)
+        if beside + need_bytes > self._limit_bytes:
+            # Before anything leaves: what can never fit should not cost the others.
+            raise DeviceMemoryError(
+                f"cannot hold {what}, {_gb(need_bytes)}: the memory limit is {_gb(self._limit_bytes)}, "
+                f"and {_gb(beside)} are needed beside it"
+            )
+        while self.used_bytes + need_bytes > self._limit_bytes and self._let_one_go(keep):
+            pass
 
     def _let_one_go(self, keep: tuple[Hashable, ...]) -> bool:
         for key, held in self._held.items():
@@ -138,5 +149,5 @@ class DeviceMemory:
         return any_left
 
 
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.1f} GiB"
+def _gb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB"

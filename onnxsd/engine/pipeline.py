@@ -35,7 +35,8 @@ DENOISER_INPUTS = {"sample", "timestep", "encoder_hidden_states", "text_embeds",
 class PipelineOutput:
     """What one call made.
 
-    images: PIL images, or arrays as `output_type` asked; one for each seed. seconds: by phase.
+    images: PIL images, or arrays as `output_type` asked; one for each seed. seconds: by phase, with what was
+    loaded for it (`gpu.loading_s` says how much that was).
     gpu: None on a CPU.
     """
 
@@ -148,8 +149,15 @@ class Pipeline:
         gpu = self.engine.gpu
         if gpu is None:
             return self._make(prompt, negative_prompt, settings, latents, output_type, callback_on_step_end)
+
+        def on_step(done: int, steps: int) -> None:
+            gpu.worker.check()
+            callback_on_step_end(done, steps)
+
         with watched(gpu, settings) as use:
-            made = self._make(prompt, negative_prompt, settings, latents, output_type, callback_on_step_end)
+            made = gpu.worker.run(
+                lambda: self._make(prompt, negative_prompt, settings, latents, output_type, on_step)
+            )
         return replace(made, gpu=use())
 
     def _make(

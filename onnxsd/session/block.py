@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 import weakref
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ class Block:
 
     def view(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """An `OrtValue` over the bytes from `offset` on, which ONNX Runtime takes as owned by its user."""
+        assert offset + prod(shape) * dtype.itemsize <= max(self.size_bytes, 1)
         capsule = dlpack_capsule(self.address + offset, shape, dtype, self.driver.ordinal)
         module = runtime.load()
         # The second argument: whether uint8 means bool, which DLPack before 1.0 has no word for. The class
@@ -71,14 +74,21 @@ class _Managed(ctypes.Structure):
     _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
 
 
+@functools.cache
+def _c_library() -> Any:
+    """C's `malloc` and `free`, of one library."""
+    c = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    return c
+
+
 def dlpack_capsule(address: int, shape: tuple[int, ...], dtype: np.dtype[Any], ordinal: int) -> Any:
     """A DLPack capsule of a contiguous CUDA tensor; the memory stays the caller's.
 
     The structure lies in C's heap with C's own `free` as its deleter: whoever takes the capsule may drop it
     at any time and on any thread, even when Python has gone. https://dmlc.github.io/dlpack/latest/c_api.html
     """
-    c = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
-    c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    c = _c_library()
     size = ctypes.sizeof(_Managed)
     place = c.malloc(size + 8 * max(len(shape), 1))
     if not place:

@@ -15,9 +15,9 @@ import functools
 import sys
 from typing import Any
 
-from onnxsd.errors import DeviceMemoryError, NotReadyError, ProviderFallbackError
+from onnxsd.errors import DeviceMemoryError, NotReadyError, ProviderFallbackError, ResourceError
 
-_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _OUT_OF_MEMORY = 2
 _NON_BLOCKING = 1
 # Pinned memory that every context may use.
@@ -59,8 +59,13 @@ class Driver:
         """The address of host memory that the device copies from without the host's help."""
         address = ctypes.c_void_p()
         size = ctypes.c_size_t(size_bytes)
-        doing = f"pin {_mebibytes(size_bytes)} of host memory"
-        self._call("cuMemHostAlloc", ctypes.byref(address), size, ctypes.c_uint(_PORTABLE), doing=doing)
+        try:
+            self._call("cuMemHostAlloc", ctypes.byref(address), size, ctypes.c_uint(_PORTABLE))
+        except DeviceMemoryError as error:
+            raise ResourceError(
+                f"cannot pin {_mebibytes(size_bytes)} of the machine's own memory for uploads",
+                hint="end other programs that hold memory, or raise the limit of locked memory (`ulimit -l`)",
+            ) from error
         return int(address.value or 0)
 
     def free_pinned(self, address: int) -> None:
@@ -93,9 +98,8 @@ class Driver:
 
     def _call(self, name: str, *arguments: Any, doing: str | None = None) -> None:
         # A context is current for a thread: whoever calls from another one needs it too.
-        if hasattr(self, "_context"):
-            self._library.cuCtxSetCurrent(self._context)
-        status = getattr(self._library, name)(*arguments)
+        status = self._library.cuCtxSetCurrent(self._context) if hasattr(self, "_context") else 0
+        status = status or getattr(self._library, name)(*arguments)
         if status == _OUT_OF_MEMORY:
             raise DeviceMemoryError(
                 f"cannot {doing or name}: the GPU is out of memory",
@@ -117,7 +121,7 @@ class Driver:
 def driver(ordinal: int) -> Driver:
     """The driver of one device, loaded with the first call."""
     try:
-        library = ctypes.CDLL(_LIBRARY)
+        library = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise ProviderFallbackError(
             f"asked for cuda, but the NVIDIA driver's library cannot be loaded: {error}",

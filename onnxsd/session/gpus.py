@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from onnxsd.errors import NotReadyError, ProviderFallbackError
+from onnxsd.session.driver import LIBRARY
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _NAME_BYTES = 256
 _CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
@@ -33,7 +32,7 @@ def visible_gpus() -> tuple[VisibleGpu, ...] | None:
     None where CUDA cannot be asked: there is no driver, or it does not start; a session says why.
     """
     try:
-        library = ctypes.CDLL(_LIBRARY)
+        library = ctypes.CDLL(LIBRARY)
     except OSError:
         return None
     return ask(library)

@@ -42,13 +42,32 @@ def fill(block: Block, parts: Sequence[Part]) -> None:
     Args:
         parts: by rising offset, without overlap. What lies between two of them may be overwritten.
     """
-    groups = iter(_groups(parts))
-    turn = threading.Lock()
-    lanes = min(MOST_LANES, os.cpu_count() or 1)
+    groups = list(_groups(parts))
+    queue = _Queue(groups)
+    lanes = min(MOST_LANES, os.cpu_count() or 1, max(1, len(groups)))
     with ThreadPoolExecutor(lanes, thread_name_prefix="onnxsd-upload") as pool:
-        # `map`, not a loop over futures: one of those in a variable keeps its error, and the error this frame
-        # with the block.
-        list(pool.map(lambda _: _work(block, groups, turn), range(lanes)))
+        try:
+            # `map`, not a loop over futures: one of those in a variable keeps its error, and the error this
+            # frame with the block.
+            list(pool.map(lambda _: _work(block, queue), range(lanes)))
+        finally:
+            queue.close()
+
+
+class _Queue:
+    """Groups for whichever thread is free next; none any more once one of them has failed."""
+
+    def __init__(self, groups: Sequence[list[Part]]) -> None:
+        self._groups = iter(groups)
+        self._turn = threading.Lock()
+        self._closed = False
+
+    def next(self) -> list[Part] | None:
+        with self._turn:
+            return None if self._closed else next(self._groups, None)
+
+    def close(self) -> None:
+        self._closed = True
 
 
 def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
@@ -63,15 +82,15 @@ def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
         yield group
 
 
-def _work(block: Block, groups: Iterator[list[Part]], turn: threading.Lock) -> None:
+def _work(block: Block, queue: _Queue) -> None:
     """One thread: group after group until none is left."""
-    with _lane(block.driver) as lane:
-        while True:
-            with turn:
-                group = next(groups, None)
-            if group is None:
-                return
-            lane.copy(block, group)
+    try:
+        with _lane(block.driver) as lane:
+            while (group := queue.next()) is not None:
+                lane.copy(block, group)
+    except BaseException:
+        queue.close()
+        raise
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from onnxsd.bench.contenders.contender import timed_blocks
 from onnxsd.engine.engine import Engine
+from onnxsd.engine.gpu import Gpu
 from onnxsd.session import Provider
 
 Array = npt.NDArray[Any]
@@ -27,8 +28,9 @@ def unet_seconds(
 
     On a GPU a call is a step of the engine's loop: guidance and the sampler are in its graph.
     """
-    if engine.choice.provider is Provider.CUDA:
-        return _step_seconds(engine, feeds, guidance_scale, calls, blocks)
+    gpu = engine.gpu
+    if gpu is not None:
+        return gpu.worker.run(lambda: _step_seconds(engine, gpu, feeds, guidance_scale, calls, blocks))
     return _seconds(_on_host(engine, engine.folder.manifest.latent.denoiser, feeds), calls, blocks)
 
 
@@ -37,15 +39,9 @@ def vae_seconds(engine: Engine, feeds: Feeds, *, calls: int, blocks: int) -> lis
 
     On a GPU it ends with a picture's bytes in the GPU's memory: the engine's graph goes so far.
     """
-    if engine.choice.provider is Provider.CUDA:
-        from onnxsd.engine.decoding import decoder_for
-
-        images = feeds[LATENT]
-        assert engine.gpu is not None
-        decoder = decoder_for(engine.gpu, images[:1].shape)
-        decoder.set("latents", images[:1])
-        one = _seconds(decoder.run, calls * len(images), blocks)
-        return [seconds * len(images) for seconds in one]
+    gpu = engine.gpu
+    if gpu is not None:
+        return gpu.worker.run(lambda: _decode_seconds(gpu, feeds[LATENT], calls, blocks))
     rows = [_on_host(engine, "vae_decoder", {LATENT: row[None]}) for row in feeds[LATENT]]
     return _seconds(lambda: [row() for row in rows], calls, blocks)
 
@@ -93,15 +89,23 @@ def _sizes(feeds: Feeds) -> dict[str, int]:
     return sizes
 
 
+def _decode_seconds(gpu: Gpu, images: Array, calls: int, blocks: int) -> list[float]:
+    from onnxsd.engine.decoding import decoder_for
+
+    decoder = decoder_for(gpu, images[:1].shape)
+    decoder.set("latents", images[:1])
+    one = _seconds(decoder.run, calls * len(images), blocks)
+    return [seconds * len(images) for seconds in one]
+
+
 def _step_seconds(
-    engine: Engine, feeds: Feeds, guidance_scale: float, calls: int, blocks: int
+    engine: Engine, gpu: Gpu, feeds: Feeds, guidance_scale: float, calls: int, blocks: int
 ) -> list[float]:
     """Of the captured step; it counts its own steps, so that the loop begins anew before each block."""
     from onnxsd.engine.loop import loop_for, loop_shape
 
-    assert engine.gpu is not None
-    work = _work(engine, feeds, guidance_scale)
-    loop = loop_for(engine.gpu, loop_shape(work))
+    work = work_for(engine, feeds, guidance_scale)
+    loop = loop_for(gpu, loop_shape(work))
     found = []
     for _ in range(blocks):
         loop.prepare(work)
@@ -111,7 +115,7 @@ def _step_seconds(
     return found
 
 
-def _work(engine: Engine, feeds: Feeds, guidance_scale: float) -> Any:
+def work_for(engine: Engine, feeds: Feeds, guidance_scale: float) -> Any:
     """The inputs as a run of the engine's loop; with guidance, the first half is unconditional."""
     from onnxsd.engine.conditions import Conditions
     from onnxsd.engine.work import Denoising
