@@ -157,17 +157,17 @@ class TestWithALimit:
         shelf.put("c", 3)
         assert sorted(shelf.things, key=str) == ["a", "c"]
 
-    def test_what_is_free_is_what_the_limit_leaves(self) -> None:
+    def test_what_can_be_had_is_the_limit_if_all_left(self) -> None:
         shelf = Shelf(device=100, limit=9)
         shelf.put("a", 4)
 
-        assert shelf.memory.free_bytes() == 5 * UNIT
+        assert shelf.memory.attainable_bytes() == 9 * UNIT
 
-    def test_what_is_free_is_no_more_than_the_device_has(self) -> None:
+    def test_what_can_be_had_is_no_more_than_the_device_has(self) -> None:
         shelf = Shelf(device=8, limit=20)
         shelf.put("a", 4)
 
-        assert shelf.memory.free_bytes() == 4 * UNIT
+        assert shelf.memory.attainable_bytes() == 8 * UNIT
 
 
 class TestWithoutALimit:
@@ -177,7 +177,8 @@ class TestWithoutALimit:
             shelf.put(name, 3, estimate=1000)
 
         assert not shelf.memory.evicted
-        assert shelf.memory.free_bytes() == 0
+        assert shelf.memory.used_bytes == RUNTIME_BYTES + 9 * UNIT
+        assert shelf.memory.attainable_bytes() == 9 * UNIT
 
     def test_everything_leaves_for_another_try(self) -> None:
         shelf = Shelf(device=9)

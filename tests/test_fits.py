@@ -104,7 +104,7 @@ def test_a_single_smaller_image_where_not_even_one_fits(sdxl: Folder) -> None:
     ]
 
 
-@pytest.mark.parametrize("free", [0, WORKSPACE_BYTES, WORKSPACE_BYTES + (50 << 20)])
+@pytest.mark.parametrize("free", [0, WORKSPACE_BYTES, WORKSPACE_BYTES + (20 << 20)])
 def test_nothing_is_offered_where_nothing_fits(sdxl: Folder, free: int) -> None:
     assert largest_that_fits(sdxl, free, height=1024, width=1024, rows=2, guided=True) is None
 

@@ -12,7 +12,7 @@ from onnxsd.ops import Target
 from onnxsd.ops.arena import arena_bytes
 
 # Sizes that are tried, as shares of what was asked for.
-SHARES = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4)
+SHARES = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
 # From this many pixels a side on, sizes are tried that divide by 64: models are trained on those.
 COARSE_FROM_PX, COARSE_STEP_PX = 512, 64
 # Room for what no graph says: workspaces of cuBLAS, cuDNN and attention, and captured graphs. SDXL's UNet at
@@ -82,7 +82,7 @@ def largest_that_fits(
     fitting += together
     if not fitting:
         return None
-    return f"{' or '.join(map(str, fitting))} should fit into the {free_bytes / 1e9:.1f} GB that are free"
+    return f"{' or '.join(map(str, fitting))} should fit into the {free_bytes / 1e9:.1f} GB that can be had"
 
 
 def _needs(folder: Folder, asked: Offer, *, rows_per_image: int) -> Callable[[Offer], float]:

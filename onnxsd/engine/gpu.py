@@ -128,11 +128,11 @@ class Gpu:
         """Let a component's sessions and weights go."""
         self.memory.drop(_weights_of(component))
 
-    def missing_weights_bytes(self) -> int:
-        """Weights of the components that make an image and are not on the GPU."""
+    def weights_bytes(self) -> int:
+        """Weights of the components that make a picture once the text is encoded."""
         manifest = self.folder.manifest
-        needed = [manifest.latent.denoiser, "vae_decoder"]
-        return sum(manifest.component(name).data.size_bytes for name in needed if name not in self._weights)
+        needed = (manifest.latent.denoiser, "vae_decoder")
+        return sum(manifest.component(name).data.size_bytes for name in needed)
 
     def _load(self, component: str, recipes: Sequence[Recipe]) -> None:
         key = _weights_of(component)

@@ -46,12 +46,12 @@ def watched(gpu: Gpu, settings: Settings) -> Iterator[Callable[[], GpuUse]]:
 def _what_would_fit(gpu: Gpu, settings: Settings) -> str:
     fitting = largest_that_fits(
         gpu.folder,
-        gpu.memory.free_bytes(),
+        gpu.memory.attainable_bytes(),
         height=settings.height,
         width=settings.width,
         rows=len(settings.seeds) * (2 if settings.guided else 1),
         guided=settings.guided,
-        weights_bytes=gpu.missing_weights_bytes(),
+        weights_bytes=gpu.weights_bytes(),
     )
     if fitting is not None:
         return fitting

@@ -49,10 +49,11 @@ class DeviceMemory:
         """What is held now, with what CUDA takes for itself."""
         return RUNTIME_BYTES + sum(held.size_bytes for held in self._held.values())
 
-    def free_bytes(self) -> int:
-        """What could still be taken: of the limit, or of the device."""
+    def attainable_bytes(self) -> int:
+        """What there would be if everything that is held left: of the device, or of the limit."""
         free, _ = self._driver.memory()
-        return free if self._limit_bytes is None else min(free, self._limit_bytes - self.used_bytes)
+        of_device = free + sum(held.size_bytes for held in self._held.values())
+        return of_device if self._limit_bytes is None else min(of_device, self._limit_bytes - RUNTIME_BYTES)
 
     def has(self, key: Hashable) -> bool:
         """Whether something is held under a key."""
