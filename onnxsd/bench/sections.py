@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from onnxsd.bench import figures
 from onnxsd.bench.report import OURS, Case, CaseReport, ContenderReport, ModelReport, Report
+from onnxsd.bench.runner import EFFORTS
+from onnxsd.session import Provider
 
 NONE = "–"
 GIGA, MIB, TERA = 1e9, 2**20, 1e12
@@ -93,8 +95,7 @@ def _method(report: Report) -> str:
         if any(model.in_turn for model in report.models)
         else "each contender in a process of its own, all of them in turn in each round"
     )
-    rounds = f"{report.settings.rounds} round{'s' if report.settings.rounds > 1 else ''}"
-    words = f"{rounds}, {order}; the whole run took {report.seconds:.0f} s."
+    words = f"{_rounds(report)}, {order}; the whole run took {report.seconds:.0f} s."
     if rate is not None and report.ceiling is not None:
         side, dtype = report.ceiling.rows, report.ceiling.dtype
         words += (
@@ -102,6 +103,16 @@ def _method(report: Report) -> str:
             " matrix products through ONNX Runtime in this run."
         )
     return words
+
+
+def _rounds(report: Report) -> str:
+    """How many were asked for, and how many were finished where those are fewer."""
+    asked = report.settings.rounds
+    images = EFFORTS[Provider(report.settings.provider)].images
+    cases = [case for model in report.models for entry in model.contenders for case in entry.cases]
+    done = max((len(case.image_s) // images for case in cases), default=0)
+    of = f"{done} of {asked}" if done < asked else str(asked)
+    return f"{of} round{'s' if asked > 1 else ''}"
 
 
 def _model_words(model: ModelReport) -> str:
