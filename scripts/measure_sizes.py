@@ -1,6 +1,6 @@
 """Measure what a change of size costs on a GPU: the first image of a size over the last, memory held.
 
-Usage: python scripts/measure_sizes.py EXPORT [--sizes 1024,768] [--images 2] [--steps 30] [--memory-limit 8GB]
+Usage: python scripts/measure_sizes.py EXPORT [--sizes 1024,768] [--images 2] [--memory-limit 8GB]
 
 EXPORT is what `onnxsd export MODEL EXPORT` wrote. One pipeline makes every image, size after size; the first
 size's first image loads the weights too. "used" is what all processes hold of the GPU after the images.

@@ -12,7 +12,7 @@ from onnxsd.artifact.data_file import initializers
 from onnxsd.artifact.folder import Folder
 from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.engine.gpu import Gpu
-from onnxsd.engine.tensorrt import tensorrt_session
+from onnxsd.engine.tensorrt import require_portable, tensorrt_session
 from onnxsd.errors import VerificationError
 from onnxsd.ops import Target
 from onnxsd.session import Choice, Provider, Session
@@ -39,6 +39,8 @@ class Engine:
     ) -> None:
         self.folder = folder
         self.choice = choice
+        if choice.provider is Provider.TENSORRT:
+            require_portable(folder)
         self.gpu: Gpu | None = None
         if choice.provider is Provider.CUDA:
             self.gpu = Gpu(folder, choice.device_id, cuda_graph=cuda_graph, limit_bytes=memory_limit_bytes)
