@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from onnxsd.bench.gpu import Gpu, Watch
+from onnxsd.bench.gpu import CLOCK_EVERY, SAMPLE_S, Gpu, Watch
 
 
 class NotSupported(Exception):  # noqa: N818  (its name is NVML's)
@@ -95,13 +95,36 @@ def test_the_watch_keeps_the_highest_memory_and_the_clocks_of_a_busy_gpu() -> No
     nvml: Any = Nvml([100, 100, 700, 300])
     watch = Watch(Gpu(0, nvml=nvml, visible=""))
     deadline = time.monotonic() + 30
-    while (len(nvml.used) > 1 or not watch.clocks_mhz()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    with watch.counting():
+        while (len(nvml.used) > 1 or not watch.clocks_mhz()) and time.monotonic() < deadline:
+            time.sleep(0.01)
     watch.stop()
 
     assert watch.peak_bytes == 700
     assert watch.clocks_mhz() == (1700, 1700, 1700)
     watch.reset()
-    watch.clear_clocks()
     assert watch.peak_bytes == 300
-    assert watch.clocks_mhz() == ()
+
+
+def test_clocks_are_noted_within_blocks_alone_and_over_all_of_them() -> None:
+    nvml: Any = Nvml()
+    clock, asked = 0, 0
+
+    def clock_of(handle: str, kind: int) -> int:
+        nonlocal asked
+        asked += 1
+        return clock
+
+    nvml.nvmlDeviceGetClockInfo = clock_of
+    watch = Watch(Gpu(0, nvml=nvml, visible=""))
+    deadline = time.monotonic() + 30
+    for clock in (1500, 1900):
+        with watch.counting():
+            while clock not in watch.clocks_mhz() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        before = asked
+        time.sleep(2.5 * SAMPLE_S * CLOCK_EVERY)
+        assert asked <= before + 1, "more than the question that was under way"
+    watch.stop()
+
+    assert (watch.clocks_mhz()[0], watch.clocks_mhz()[-1]) == (1500, 1900)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from onnxsd.bench.report import GpuRecord
@@ -62,13 +63,12 @@ class Gpu:
         return None if energy is None else energy / 1000
 
     def busy_clock_mhz(self) -> int | None:
-        """The clock of the processors; None where the GPU is idle just now."""
-        if self._optional(lambda: self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu) is None:
+        """The clock of the processors; None where the GPU is not busy just now, or does not say."""
+        nvml, handle = self._nvml, self._handle
+        percent = self._optional(lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+        if percent is None or percent < BUSY_PERCENT:
             return None
-        busy = int(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu) >= BUSY_PERCENT
-        return (
-            int(self._nvml.nvmlDeviceGetClockInfo(self._handle, self._nvml.NVML_CLOCK_SM)) if busy else None
-        )
+        return int(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
 
     def _optional(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -78,12 +78,13 @@ class Gpu:
 
 
 class Watch:
-    """Samples the GPU in a thread: the most memory since `reset`, and the clocks while it was busy."""
+    """Samples the GPU in a thread: the most memory since `reset`, and the clocks of `counting`."""
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
         self._peak = 0
         self._clocks: list[int] = []
+        self._counts = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
@@ -97,12 +98,17 @@ class Watch:
         """The most memory that was seen in use since `reset`."""
         return max(self._peak, self._gpu.used_bytes())
 
-    def clear_clocks(self) -> None:
-        """Forget the clocks so far."""
-        self._clocks.clear()
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """Note the clocks while the block runs, beside those of earlier blocks."""
+        self._counts = True
+        try:
+            yield
+        finally:
+            self._counts = False
 
     def clocks_mhz(self) -> tuple[int, ...]:
-        """The lowest, the middle and the highest clock of those seen while the GPU was busy."""
+        """The lowest, the middle and the highest clock of those noted while the GPU was busy."""
         seen = sorted(self._clocks)
         return (seen[0], seen[len(seen) // 2], seen[-1]) if seen else ()
 
@@ -116,7 +122,8 @@ class Watch:
         while not self._stopped.wait(SAMPLE_S):
             self._peak = max(self._peak, self._gpu.used_bytes())
             taken += 1
-            clock = self._gpu.busy_clock_mhz() if taken % CLOCK_EVERY == 0 else None
+            due = self._counts and taken % CLOCK_EVERY == 0
+            clock = self._gpu.busy_clock_mhz() if due else None
             if clock is not None:
                 self._clocks.append(clock)
 

@@ -195,14 +195,13 @@ class Bench:
 
     def _rounds(self, runners: Sequence[Runner], cases: Sequence[Case]) -> None:
         """Every case by every contender, again and again, each round in another order."""
-        if self._watch is not None:
-            self._watch.clear_clocks()
         for index in range(self._settings.rounds):
             self._say(f"round {index + 1} of {self._settings.rounds}")
             turn = index % len(runners)
-            for case in cases:
-                for runner in (*runners[turn:], *runners[:turn]):
-                    runner.round(case)
+            with contextlib.nullcontext() if self._watch is None else self._watch.counting():
+                for case in cases:
+                    for runner in (*runners[turn:], *runners[:turn]):
+                        runner.round(case)
             self._grown()
         if self._gpu is not None and self._watch is not None:
             gpu = self._gpu.record(self._watch.clocks_mhz())
