@@ -20,7 +20,7 @@ from typing import Any
 
 from onnxsd.artifact.folder import open_folder
 from onnxsd.bench.contenders.onnxsd_engine import work_for
-from onnxsd.bench.inputs import unet_inputs, vae_inputs
+from onnxsd.bench.inputs import TOKENS, unet_inputs, vae_inputs
 from onnxsd.engine.decoding import decoder_for
 from onnxsd.engine.engine import Engine
 from onnxsd.engine.loop import loop_for, loop_shape
@@ -29,7 +29,6 @@ from onnxsd.ops.flops import Flops, count
 from onnxsd.session import resolve
 
 GUIDANCE_SCALE = 5.0
-TOKENS = 77
 # By a part of a kernel's name, the first that is found.
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "attention": ("sdpa", "fmha", "flash", "softmax"),

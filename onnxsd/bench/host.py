@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from pathlib import Path
 
 from onnxsd.bench.report import GpuRecord, MachineRecord
+from onnxsd.machine.system import memory_bytes
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -18,7 +18,7 @@ def machine(gpu: GpuRecord | None) -> MachineRecord:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=_processor(CPU_INFO),
         cores=_cores(),
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory_bytes(),
         python=platform.python_version(),
         gpu=gpu,
     )
@@ -39,12 +39,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _memory_bytes() -> int | None:
-    if sys.platform == "win32":
-        return None
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None

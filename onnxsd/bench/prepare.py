@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onnxsd.bench.inputs import latent_factor
+from onnxsd.bench.inputs import TOKENS, latent_factor
 from onnxsd.bench.report import Case, Settings, Workload
 from onnxsd.errors import BadInputError
 from onnxsd.export import synthetic
@@ -22,7 +22,6 @@ from onnxsd.session import Provider
 from onnxsd.tensors import DType
 
 Say = Callable[[str], None]
-TOKENS = 77
 INDEX = "model_index.json"
 
 

@@ -16,6 +16,7 @@ from onnxsd.bench.prepare import Model, Say
 from onnxsd.bench.report import Case, CaseReport, ContenderReport, PackageVersion, Settings
 from onnxsd.bench.roster import Entry
 from onnxsd.session import Provider
+from onnxsd.verify.reference import relative_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +175,7 @@ class Runner:
             compared = self._course.compared.get((component, case))
             if compared is not None:
                 first, second = (self._output(command, compared.inputs, run) for run in ("first", "second"))
-                error, repeat = relative_error(first, compared.exact), relative_error(second, first)
+                error, repeat = _error(first, compared.exact), _error(second, first)
                 self._update(case, **{f"{component}_error": error, f"{component}_repeat": repeat})
 
     def _output(self, command: str, inputs: Path, run: str) -> Path:
@@ -264,8 +265,7 @@ class Runner:
         self._cases[case] = replace(self._cases[case], **changes)
 
 
-def relative_error(found: Path, exact: Path) -> float | None:
-    """Norm of the difference over the norm of the exact array; None where a value is not finite."""
-    got, wanted = np.load(found).astype(np.float64), np.load(exact).astype(np.float64)
-    error = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+def _error(found: Path, exact: Path) -> float | None:
+    """The relative error of an array in a file; None where a value is not finite."""
+    error = relative_error(np.load(found), np.load(exact))
     return error if np.isfinite(error) else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxsd.bench.contenders.contender import Answer, Contender, timed_blocks, variant_in, versions_of
-from onnxsd.bench.contenders.torch_tools import Kept, save_images, save_output, with_inputs
+from onnxsd.bench.contenders.torch_tools import Kept, like, save_images, save_output, with_inputs
 
 WARM_UP = 3
 # By contender: how torch.compile is told to work; None leaves the model as it is.
@@ -85,12 +85,10 @@ class DiffusersTorch(Contender):
 
     def vae_output(self, *, inputs: str, out: str) -> Answer:
         """The decoder's output."""
-        torch = self._torch
         given = np.load(inputs)["latent_sample"]
         (latent, *_), kwargs = self._decode.call(given.shape)
         with self._torch.no_grad():  # as the pipeline calls it: a compiled model knows
-            sample = torch.from_numpy(given).to(device=latent.device, dtype=latent.dtype)
-            save_output(self._decode(sample, **kwargs)[0], out)
+            save_output(self._decode(like(given, latent), **kwargs)[0], out)
         return {}
 
     def forget(self) -> None:

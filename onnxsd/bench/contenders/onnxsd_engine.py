@@ -9,8 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsd.bench.contenders.contender import timed_blocks
+from onnxsd.engine.conditions import Conditions
+from onnxsd.engine.decoding import decoder_for
 from onnxsd.engine.engine import Engine
 from onnxsd.engine.gpu import Gpu
+from onnxsd.engine.loop import loop_for, loop_shape
+from onnxsd.engine.work import Denoising
+from onnxsd.samplers import find, parse, table_for
 from onnxsd.session import Provider
 
 Array = npt.NDArray[Any]
@@ -90,8 +95,6 @@ def _sizes(feeds: Feeds) -> dict[str, int]:
 
 
 def _decode_seconds(gpu: Gpu, images: Array, calls: int, blocks: int) -> list[float]:
-    from onnxsd.engine.decoding import decoder_for
-
     decoder = decoder_for(gpu, images[:1].shape)
     decoder.set("latents", images[:1])
     one = _seconds(decoder.run, calls * len(images), blocks)
@@ -102,8 +105,6 @@ def _step_seconds(
     engine: Engine, gpu: Gpu, feeds: Feeds, guidance_scale: float, calls: int, blocks: int
 ) -> list[float]:
     """Of the captured step; it counts its own steps, so that the loop begins anew before each block."""
-    from onnxsd.engine.loop import loop_for, loop_shape
-
     work = work_for(engine, feeds, guidance_scale)
     loop = loop_for(gpu, loop_shape(work))
     found = []
@@ -115,12 +116,8 @@ def _step_seconds(
     return found
 
 
-def work_for(engine: Engine, feeds: Feeds, guidance_scale: float) -> Any:
+def work_for(engine: Engine, feeds: Feeds, guidance_scale: float) -> Denoising:
     """The inputs as a run of the engine's loop; with guidance, the first half is unconditional."""
-    from onnxsd.engine.conditions import Conditions
-    from onnxsd.engine.work import Denoising
-    from onnxsd.samplers import find, parse, table_for
-
     names = {"hidden_states": "encoder_hidden_states", "pooled": "text_embeds", "time_ids": "time_ids"}
     given = {field: feeds[name] for field, name in names.items() if name in feeds}
     guided = guidance_scale > 1

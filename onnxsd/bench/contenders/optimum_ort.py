@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxsd.bench.contenders.contender import Answer, Contender, timed_blocks, versions_of
-from onnxsd.bench.contenders.torch_tools import Kept, save_images, save_output, with_inputs
+from onnxsd.bench.contenders.torch_tools import Kept, like, save_images, save_output, with_inputs
 
 WARM_UP = 3
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -90,8 +90,7 @@ class OptimumOrt(Contender):
         """The decoder's output."""
         given = np.load(inputs)["latent_sample"]
         (latent, *_), kwargs = self._decode.call(given.shape)
-        sample = self._torch.from_numpy(given).to(device=latent.device, dtype=latent.dtype)
-        save_output(self._decode(sample, **kwargs)[0], out)
+        save_output(self._decode(like(given, latent), **kwargs)[0], out)
         return {}
 
     def _timed(self, kept: Kept, rows: int, size: int, calls: int, blocks: int) -> list[float]:
