@@ -109,13 +109,12 @@ def _entries(path: Path, header: Mapping[str, Any], base: int) -> dict[str, Tens
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        try:
-            dtype = DType(entry["dtype"])
-        except ValueError as error:
+        dtype = next((read for read in STORED_AS if read.value == entry["dtype"]), None)
+        if dtype is None:
             raise WeightsError(
                 f"{path}: {name} is of type {entry['dtype']}",
                 hint="float32, float16 and bfloat16 weights are read",
-            ) from error
+            )
         start, stop = entry["data_offsets"]
         entries[name] = TensorEntry(
             dtype=dtype, shape=tuple(entry["shape"]), start=base + start, stop=base + stop
