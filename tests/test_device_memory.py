@@ -257,7 +257,8 @@ class TestWithoutALimit:
         shelf.put("d", 9)
         assert shelf.used == 9
 
-    def test_it_is_not_tried_again_where_nothing_could_leave(self) -> None:
+    def test_it_is_tried_once_more_where_nothing_could_leave(self) -> None:
+        """There may be garbage that holds memory: what a pipeline that nobody has any more left behind."""
         shelf = Shelf(device=9)
         shelf.put("a", 3)
         tries: list[str] = []
@@ -269,7 +270,7 @@ class TestWithoutALimit:
         with pytest.raises(DeviceMemoryError):
             shelf.put("b", 10, keep=("a",), make=make)
 
-        assert tries == ["try"]
+        assert tries == ["try", "try"]
         assert list(shelf.things) == ["a"]
 
     @pytest.mark.parametrize("error", [NotReadyError("lost"), ValueError("wrong"), KeyboardInterrupt()])

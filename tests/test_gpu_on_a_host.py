@@ -86,6 +86,31 @@ def test_what_is_released_is_given_back(pipeline: Pipeline, cuda: FakeCuda) -> N
     assert cuda.nothing_on_the_host, cuda.misused
 
 
+def test_a_pipeline_that_nobody_has_any_more_holds_nothing(
+    cuda: FakeCuda, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: memory that waits for a garbage collection is missing for the next pipeline."""
+    dropped = pipeline_over(cuda, folder, monkeypatch)
+    make(dropped)
+    assert cuda.device
+    gc.collect()
+    gc.disable()
+    try:
+        del dropped
+        assert not cuda.device
+    finally:
+        gc.enable()
+
+
+def test_a_pipeline_that_gave_all_back_makes_the_same_picture(pipeline: Pipeline, cuda: FakeCuda) -> None:
+    exact = picture(pipeline)
+
+    pipeline.release()
+
+    assert not cuda.device
+    np.testing.assert_array_equal(picture(pipeline), exact)
+
+
 def test_a_second_round_of_sizes_takes_nothing_more(pipeline: Pipeline, cuda: FakeCuda) -> None:
     asked: list[dict[str, Any]] = [
         SMALL,

@@ -82,9 +82,10 @@ class Engine:
             self._sessions[key] = self._on_cpu(component) if on_cpu else self._on_tensorrt(component, sizes)
         return self._sessions[key]
 
-    def release(self, component: str) -> None:
-        """Let a component's sessions and weights go."""
-        self._sessions = {key: kept for key, kept in self._sessions.items() if key[0] != component}
+    def release(self, component: str | None = None) -> None:
+        """Let a component's sessions and weights go; without a name, everything."""
+        kept = {} if component is None else self._sessions
+        self._sessions = {key: session for key, session in kept.items() if key[0] != component}
         gpu = self.gpu
         if gpu is not None:
             gpu.worker.run(lambda: gpu.release(component))

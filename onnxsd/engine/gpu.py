@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar, cast
 
@@ -33,6 +34,7 @@ from onnxsd.tensors import DType
 from onnxsd.weights.recipe import Recipe
 from onnxsd.weights.stream import layout
 
+A = TypeVar("A")
 T = TypeVar("T")
 Weights = dict[str, DeviceArray]
 
@@ -83,7 +85,7 @@ class Gpu:
             lambda: make(graphs),
             what=f"{component}'s activations",
             need_bytes=sum(_taken_bytes(graph) for graph in graphs),
-            let_go=lambda: self._forget(key),
+            let_go=self._weakly(Gpu._forget, key),
             keep=(_weights_of(component),),
         )
         self._sessions[key], self._of[key] = made, component
@@ -124,9 +126,10 @@ class Gpu:
             label=component,
         )
 
-    def release(self, component: str) -> None:
-        """Let a component's sessions and weights go."""
-        self.memory.drop(_weights_of(component))
+    def release(self, component: str | None = None) -> None:
+        """Let a component's sessions and weights go; without a name, everything."""
+        for name in [component] if component is not None else list(self._weights):
+            self.memory.drop(_weights_of(name))
 
     def weights_bytes(self) -> int:
         """Weights of the components that make a picture once the text is encoded."""
@@ -146,7 +149,7 @@ class Gpu:
             what=component,
             need_bytes=size_bytes,
             exact=True,
-            let_go=lambda: self._forget_weights(component),
+            let_go=self._weakly(Gpu._forget_weights, component),
         )
 
     def _upload(self, component: str, recipes: Sequence[Recipe]) -> Weights:
@@ -161,6 +164,17 @@ class Gpu:
             ],
         )
         return _views(block, recipes, offsets, self.device_id)
+
+    def _weakly(self, method: Callable[[Gpu, A], None], argument: A) -> Callable[[], None]:
+        """A call that does not keep this object: its memory would wait for a garbage collection."""
+        reference = weakref.ref(self)
+
+        def call() -> None:
+            gpu = reference()
+            if gpu is not None:
+                method(gpu, argument)
+
+        return call
 
     def _forget_weights(self, component: str) -> None:
         for key in [key for key, owner in self._of.items() if owner == component]:

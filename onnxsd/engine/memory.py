@@ -91,7 +91,8 @@ class DeviceMemory:
         self._make_room(what, need_bytes, keep)
         tried = self._first_try(make, keep)
         if tried is None:
-            # A frame that keeps what it caught keeps itself, and all that the first try had taken by then.
+            # A frame that keeps what it caught keeps itself, and all that the first try had taken; and other
+            # garbage may hold memory of this GPU too.
             gc.collect()
             tried = self._measured(make)
         made, taken_bytes = tried
@@ -101,12 +102,12 @@ class DeviceMemory:
         return made
 
     def _first_try(self, make: Callable[[], T], keep: tuple[Hashable, ...]) -> tuple[T, int] | None:
-        """What was made and took; None where memory ran out and others have left for another try."""
+        """What was made and took; None where memory ran out: everything else has left for another try."""
         try:
             return self._measured(make)
         except DeviceMemoryError:
-            if not self._let_all_go(keep):
-                raise
+            while self._let_one_go(keep):
+                pass
         # Here the exception has gone, and with it what the frames of the first try still held.
         return None
 
@@ -142,12 +143,6 @@ class DeviceMemory:
                 self.drop(key)
                 return True
         return False
-
-    def _let_all_go(self, keep: tuple[Hashable, ...]) -> bool:
-        any_left = False
-        while self._let_one_go(keep):
-            any_left = True
-        return any_left
 
 
 def _gb(size_bytes: int) -> str:

@@ -160,6 +160,10 @@ class Pipeline:
             )
         return replace(made, gpu=use())
 
+    def release(self) -> None:
+        """Give back the memory of all models, on the GPU for real; the next call loads them again."""
+        self.engine.release()
+
     def _make(
         self,
         prompt: str,
