@@ -9,6 +9,9 @@ from functools import reduce
 from math import gcd
 from typing import TypeAlias
 
+# Rows of 256 bytes are what GPUs copy best; CUDA's and ONNX Runtime's allocators round requests up to it.
+ALIGNMENT_BYTES = 256
+
 
 class DType(enum.Enum):
     """Element type of a tensor; the value is safetensors' and the manifest's name for it."""
@@ -141,6 +144,11 @@ def evaluate(shape: Shape, values: Mapping[str, int]) -> tuple[int, ...]:
 def shape_text(shape: Shape) -> str:
     """A shape as people read it: `[batch, 4, height, width]`."""
     return f"[{', '.join(str(size) for size in shape)}]"
+
+
+def aligned(size_bytes: int) -> int:
+    """The size, up to the next multiple of the alignment."""
+    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
 def _terms(size: Dim) -> tuple[tuple[Monomial, int], ...]:

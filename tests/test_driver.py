@@ -15,9 +15,10 @@ from onnxsd.errors import DeviceMemoryError, NotReadyError, ProviderFallbackErro
 from onnxsd.session import block as blocks
 from onnxsd.session import driver as drivers
 from onnxsd.session import to_host, update
-from onnxsd.session.block import Block, aligned
+from onnxsd.session.block import Block
 from onnxsd.session.device import ELEMENT_TYPES, DeviceArray, view
 from onnxsd.session.driver import Driver
+from onnxsd.tensors import aligned
 
 MIB = 1 << 20
 # DLPack's number for memory that the CPU reads.

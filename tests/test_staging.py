@@ -16,9 +16,10 @@ from fake_cuda import FakeCuda
 
 from onnxsd.errors import NotReadyError, ResourceError
 from onnxsd.session import staging
-from onnxsd.session.block import Block, aligned
+from onnxsd.session.block import Block
 from onnxsd.session.driver import Driver
 from onnxsd.session.staging import Part, fill
+from onnxsd.tensors import aligned
 
 Array = npt.NDArray[Any]
 CHUNK = 4096

@@ -15,11 +15,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from onnxsd.errors import ResourceError, WeightsError
-from onnxsd.tensors import DType
+from onnxsd.tensors import ALIGNMENT_BYTES, DType
 from onnxsd.weights import stream
 from onnxsd.weights.checkpoint import LISTED, WeightSource
 from onnxsd.weights.recipe import Recipe
-from onnxsd.weights.stream import ALIGNMENT_BYTES, layout
+from onnxsd.weights.stream import layout
 from onnxsd.weights.transform import NO_LOSS, CastLoss, all_finite, carry_out, contiguous, convert
 
 Array = npt.NDArray[Any]

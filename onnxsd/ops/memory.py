@@ -11,9 +11,8 @@ import onnx_ir as ir
 from onnxsd.errors import UsageError
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.ops.operators import FROM_IR
+from onnxsd.tensors import aligned
 
-# What CUDA's and ONNX Runtime's allocators round every request up to.
-ALIGNMENT_BYTES = 256
 # Their output is their first operand's memory under another shape.
 VIEWS = frozenset({"Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"})
 # Kernels of ONNX Runtime that write over an operand of the same size which nobody needs any more
@@ -120,7 +119,7 @@ def steps(graph: AuthoredGraph, in_place: frozenset[str]) -> Iterator[Step]:
 
 
 def size_bytes(value: ir.Value) -> int:
-    """Bytes of a value, rounded up.
+    """Bytes of a value, rounded up as allocators do.
 
     Raises:
         UsageError: its shape or type is not known, or a size is symbolic.
@@ -134,11 +133,6 @@ def size_bytes(value: ir.Value) -> int:
             hint="author it with a number for each of its sizes",
         )
     return aligned(math.prod(sizes) * FROM_IR[value.dtype].size_bytes)
-
-
-def aligned(wanted_bytes: int) -> int:
-    """A request rounded up to what allocators give."""
-    return -(-wanted_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
 def _shared(

@@ -14,7 +14,6 @@ import numpy as np
 from onnxsd.session import runtime
 from onnxsd.session.driver import Driver
 
-ALIGNMENT = 256
 # ONNX Runtime reads no DLPack code of bool (6, since DLPack 1.0): bytes are given, and said to mean bool.
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 1}
 _CUDA = 2
@@ -44,11 +43,6 @@ class Block:
         # itself, since up to 1.25 the one that Python shows has no such method.
         native = module.capi.onnxruntime_pybind11_state.OrtValue
         return module.OrtValue(native.from_dlpack(capsule, dtype == np.bool_))
-
-
-def aligned(size_bytes: int) -> int:
-    """The size, up to the next multiple of the alignment that kernels read best at."""
-    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
 
 
 class _Tensor(ctypes.Structure):

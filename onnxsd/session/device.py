@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from onnxsd.errors import BadInputError
 from onnxsd.session import cuda, runtime
-from onnxsd.session.block import Block, aligned
+from onnxsd.session.block import Block
 from onnxsd.session.driver import driver
 from onnxsd.session.failures import explain, is_out_of_memory, out_of_memory
 from onnxsd.session.native_log import capture
 from onnxsd.session.settings import Provider
+from onnxsd.tensors import aligned
 
 # ONNX Runtime's names of element types, and numpy's.
 ELEMENT_TYPES = {

@@ -12,13 +12,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from onnxsd.tensors import aligned
 from onnxsd.weights.checkpoint import WeightSource
 from onnxsd.weights.recipe import Recipe
 from onnxsd.weights.tensor_file import Array
 from onnxsd.weights.transform import NO_LOSS, CastLoss, carry_out
-
-# Rows of 256 bytes are what GPUs copy best; a page each would cost a small model more than its weights.
-ALIGNMENT_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +35,13 @@ class DataFile:
 
 
 def layout(recipes: Sequence[Recipe]) -> tuple[dict[str, int], int]:
-    """Where each initializer starts in the data file, and the file's size in bytes."""
+    """Where each initializer starts in the data file, and the file's size in bytes.
+
+    Each begins aligned, and not at a page: that would cost a small model more than its weights.
+    """
     offsets, end = {}, 0
     for recipe in recipes:
-        offsets[recipe.name] = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        offsets[recipe.name] = aligned(end)
         end = offsets[recipe.name] + recipe.size_bytes
     return offsets, end
 
