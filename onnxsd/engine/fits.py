@@ -53,10 +53,9 @@ def largest_that_fits(
     """What would fit on a GPU, in words; None if nothing that was tried does.
 
     The same size with fewer images (else one image of a smaller size), and a smaller size of about the same
-    shape with as many. It counts the
-    activations of the denoiser's and the VAE decoder's sessions, held at the same time: the decoder's from
-    its graph at each size, for they do not grow in step with the area; the denoiser's from one graph at the
-    size that was asked for, for they do.
+    shape with as many. It counts the activations of the denoiser's and the VAE decoder's sessions, held at
+    the same time: the decoder's from its graph at each size, for they do not grow in step with the area; the
+    denoiser's from one graph at the size that was asked for, for they do.
 
     Args:
         folder: what was to run, in the `cuda` target.
@@ -78,7 +77,8 @@ def largest_that_fits(
     fitting = first(_fewer(asked))
     if not fitting and asked.images > 1:
         alone = first(_smaller(replace(asked, images=1), factor))
-        fitting = tuple(one for one in alone if one.area > max((all_.area for all_ in together), default=0))
+        largest = max((offer.area for offer in together), default=0)
+        fitting = tuple(offer for offer in alone if offer.area > largest)
     fitting += together
     if not fitting:
         return None
