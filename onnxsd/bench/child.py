@@ -95,11 +95,6 @@ class Child:
         self.end()
 
     @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
-    @property
     def alive(self) -> bool:
         """Whether it can be asked for more."""
         return self._process.poll() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ import numpy.typing as npt
 
 from onnxsd.engine.engine import Engine
 from onnxsd.engine.loop import denoise_on_gpu
-from onnxsd.engine.work import Denoising
+from onnxsd.engine.work import Denoising, OnStep
 from onnxsd.samplers import run
 
 Array = npt.NDArray[Any]
-OnStep = Callable[[int, int], None]
 
 
 def denoise(engine: Engine, work: Denoising, on_step: OnStep = lambda step, steps: None) -> Array:

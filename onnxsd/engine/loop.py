@@ -11,14 +11,13 @@ import numpy.typing as npt
 from onnxsd.engine.bound import Bound
 from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.step_graph import LoopShape, author_loop
-from onnxsd.engine.work import Denoising
+from onnxsd.engine.work import Denoising, OnStep
 from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.samplers import Table
 from onnxsd.session import Session, to_host
 
 Array = npt.NDArray[Any]
-OnStep = Callable[[int, int], None]
 MakeSession = Callable[[AuthoredGraph], Session]
 # Tables have room for a power of two of calls, so that another number of steps mostly finds its graph.
 FEWEST_CALLS = 32

@@ -55,10 +55,6 @@ class DeviceMemory:
         of_device = free + sum(held.size_bytes for held in self._held.values())
         return of_device if self._limit_bytes is None else min(of_device, self._limit_bytes - RUNTIME_BYTES)
 
-    def has(self, key: Hashable) -> bool:
-        """Whether something is held under a key."""
-        return key in self._held
-
     def touch(self, key: Hashable) -> None:
         """Note that it is being used."""
         self._held[key] = self._held.pop(key)

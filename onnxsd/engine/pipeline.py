@@ -14,12 +14,12 @@ import numpy.typing as npt
 from onnxsd.artifact.folder import Folder, open_folder
 from onnxsd.engine.conditions import Conditions, TextEncoding
 from onnxsd.engine.decoding import decode
-from onnxsd.engine.denoise import OnStep, denoise
+from onnxsd.engine.denoise import denoise
 from onnxsd.engine.engine import Engine, require_finite
 from onnxsd.engine.gpu_use import GpuUse, watched
 from onnxsd.engine.noise import TorchNoise
 from onnxsd.engine.request import Request, Settings, decide
-from onnxsd.engine.work import Denoising
+from onnxsd.engine.work import Denoising, OnStep
 from onnxsd.errors import ConfigurationError, UsageError
 from onnxsd.models.families import FAMILIES, Family
 from onnxsd.samplers import Table, parse, table_for
@@ -121,7 +121,7 @@ class Pipeline:
             sampler, noise_schedule: a name of `onnxsd samplers`; by default the checkpoint's own.
             latents: initial noise in place of the seed's, unit variance, (B, C, H/factor, W/factor).
             output_type: `pil`, `np` (B, H, W, 3) in 0…1, or `latent`.
-            callback_on_step_end: told (calls done, calls in all).
+            callback_on_step_end: told (calls done, calls in all); on a GPU from another thread.
 
         Raises:
             UsageError: a size, sampler, seed or output type that cannot be.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from onnxsd.engine.conditions import Conditions
 from onnxsd.samplers import Table
 
 Array = npt.NDArray[Any]
+# Told (calls done, calls in all) after each call of the denoiser.
+OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,11 +32,6 @@ class MemoryNeed:
     # Weights and constants.
     weights_bytes: int
 
-    @property
-    def total_bytes(self) -> int:
-        """All of it together."""
-        return self.activations_bytes + self.inputs_bytes + self.outputs_bytes + self.weights_bytes
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Buffer:
@@ -50,7 +45,6 @@ class Buffer:
 class Step:
     """What one node takes before it runs, and what nobody needs after it."""
 
-    node: str
     taken: tuple[Buffer, ...]
     given_back: tuple[Buffer, ...]
 
@@ -112,7 +106,6 @@ def steps(graph: AuthoredGraph, in_place: frozenset[str]) -> Iterator[Step]:
             shared.uses += len(output.uses())
             buffers[output] = shared
         yield Step(
-            node=node.name or node.op_type,
             taken=tuple(taken),
             given_back=(*_released(node, buffers), *(buffer for buffer in taken if not buffer.uses)),
         )
