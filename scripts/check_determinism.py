@@ -23,12 +23,13 @@ from determinism.table import as_json, as_text
 from determinism.trial import Outcome, Trial
 
 from onnxsd.artifact.folder import Folder, open_folder
+from onnxsd.engine.gpu import session_settings
 from onnxsd.errors import OnnxsdError, UsageError
 from onnxsd.models import clip
 from onnxsd.models.components import Blueprint
 from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
-from onnxsd.session import Optimization, Provider, SessionSettings, available, resolve
+from onnxsd.session import Provider, SessionSettings, available, resolve
 from onnxsd.tensors import DType
 
 TOKENS = 77
@@ -96,16 +97,8 @@ def _graphs(
     for name in wanted or names:
         blueprint = folder.blueprint(name)
         graph = blueprint.author(target, dtype, _sizes(folder, blueprint, size))
-        graphs.setdefault(_settings(name, dtype), []).append((name, graph))
+        graphs.setdefault(session_settings(name, dtype, cuda_graph=False), []).append((name, graph))
     return graphs
-
-
-def _settings(name: str, dtype: DType) -> SessionSettings:
-    """What the engine's sessions of a component are made with, as far as it decides which kernels run."""
-    half = dtype is DType.FLOAT16
-    return SessionSettings(
-        optimize=Optimization.DISABLED, fuse_conv_bias=half and name.startswith("vae"), use_tf32=half
-    )
 
 
 def _sizes(folder: Folder, blueprint: Blueprint, size: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -62,6 +63,17 @@ def test_an_error_reaches_the_caller_and_the_next_work_runs() -> None:
     with pytest.raises(UsageError, match="no"):
         worker.run(fail)
     assert worker.run(lambda: 7) == 7
+
+
+def test_a_worker_that_nobody_has_any_more_leaves_no_thread() -> None:
+    worker = Worker()
+    thread = worker.run(threading.current_thread)
+
+    del worker
+    gc.collect()
+    thread.join(30)
+
+    assert not thread.is_alive()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal can be sent to a thread there")

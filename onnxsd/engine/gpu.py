@@ -110,18 +110,11 @@ class Gpu:
     def session(self, component: str, graph: AuthoredGraph) -> Session:
         """A session of a component's graph over the weights that are there."""
         weights = self._weights[component]
-        half = self.folder.manifest.precision is DType.FLOAT16
         return Session.create(
             to_bytes(graph),
             provider=Provider.CUDA,
             device_id=self.device_id,
-            options=SessionSettings(
-                optimize=Optimization.DISABLED,
-                cuda_graph=self.cuda_graph,
-                fuse_conv_bias=half and component.startswith("vae"),
-                use_tf32=half,
-                lean=True,
-            ),
+            options=session_settings(component, self.folder.manifest.precision, cuda_graph=self.cuda_graph),
             initializers={recipe.name: weights[recipe.name] for recipe in graph.recipes},
             label=component,
         )
@@ -185,6 +178,18 @@ class Gpu:
         # What was interrupted between being made and being noted is held, and not here.
         self._sessions.pop(key, None)
         self._of.pop(key, None)
+
+
+def session_settings(component: str, precision: DType, *, cuda_graph: bool) -> SessionSettings:
+    """How a component's sessions run on a GPU."""
+    half = precision is DType.FLOAT16
+    return SessionSettings(
+        optimize=Optimization.DISABLED,
+        cuda_graph=cuda_graph,
+        fuse_conv_bias=half and component.startswith("vae"),
+        use_tf32=half,
+        lean=True,
+    )
 
 
 def _weights_of(component: str) -> Hashable:
