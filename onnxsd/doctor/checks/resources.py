@@ -52,9 +52,10 @@ _FAMILIES = (_SDXL, _SD15)
 def gpu_memory_small(case: Case) -> Iterator[Finding]:
     """No GPU here has the memory that SDXL takes.
 
-    The weights stay on the GPU: 6.9 GB for SDXL in fp16 and 2.1 GB for Stable Diffusion 1.5, and beside them
-    what one picture takes. `generate --memory-limit` keeps to a part of the memory, and does not make the
-    weights smaller.
+    The weights are 6.9 GB for SDXL in fp16 and 2.1 GB for Stable Diffusion 1.5, and beside them lies what one
+    picture takes. Where that is more than there is (or than `generate --memory-limit` allows), text encoders,
+    denoiser and decoder leave the GPU for one another, which costs seconds an image; the largest, SDXL's
+    denoiser, is 5.1 GB.
 
     Sources: numbers of parameters of the models' components; a measured session (docs/performance.md).
     """
