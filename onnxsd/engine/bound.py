@@ -47,7 +47,7 @@ class Bound:
     def set(self, name: str, array: Array) -> None:
         """Write an input, cast to the type that the session takes."""
         target = self.inputs[name]
-        update(target, np.asarray(array.astype(target.dtype, copy=False), order="C").reshape(target.shape))
+        update(target, array.astype(target.dtype, copy=False))
 
     def warm_up(self) -> None:
         """Run once on zeros: kernels are chosen, memory is taken, and a graph is captured."""
