@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from authoring import relative_error
 from checkpoints import Workshop
 
 from onnxsd.artifact.folder import Folder
@@ -30,12 +31,6 @@ BOUND = 2e-2
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-
-def relative(found: Array, exact: Array) -> float:
-    """Relative Frobenius error."""
-    exact = exact.astype(np.float64)
-    return float(np.linalg.norm(found.astype(np.float64) - exact) / np.linalg.norm(exact))
 
 
 def feeds(folder: Folder, component: str) -> dict[str, Array]:
@@ -88,7 +83,7 @@ def test_components_agree_with_the_cpu(workshop: Workshop, component: str, preci
 
     exact = Session.create(model, provider=Provider.CPU).run(given)
     for name, expected in exact.items():
-        error = relative(found[name], expected)
+        error = relative_error(found[name], expected)
         print(f"{component} {precision.numpy_name} {name}: {error:.1e}")
         assert error <= BOUND
 
