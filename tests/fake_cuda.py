@@ -19,7 +19,9 @@ NAMES = {
 }
 # What a device's memory is aligned to.
 ALIGNMENT = 256
-_WITHOUT_CONTEXT = {"cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuGetErrorName"}
+_WITHOUT_CONTEXT = {
+    "cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2", "cuGetErrorName",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ class FakeCuda:
         self.streams: dict[int, list[Copy]] = {}
         self.misused: list[str] = []
         self.calls: dict[str, int] = {}
-        self._current: dict[int, int] = {}
+        self._current: dict[int, list[int]] = {}
         self._left: list[Copy] = []
         self._failures: dict[str, tuple[int, int]] = {}
         self._named = 0
@@ -57,7 +59,8 @@ class FakeCuda:
             "cuInit": lambda flags: 0,
             "cuDeviceGet": self._device_get,
             "cuDevicePrimaryCtxRetain": self._retain,
-            "cuCtxSetCurrent": self._set_current,
+            "cuCtxPushCurrent_v2": self._push,
+            "cuCtxPopCurrent_v2": self._pop,
             "cuGetErrorName": self._error_name,
             "cuMemAlloc_v2": self._allocate,
             "cuMemFree_v2": lambda address: self._free(self.device, address),
@@ -111,10 +114,14 @@ class FakeCuda:
         context._obj.value = 0xC0DA + device.value
         return 0
 
-    def _set_current(self, context: Any) -> int:
+    def _push(self, context: Any) -> int:
         if not context.value:
-            self.misused.append("no context was made current, which takes away the one that is")
-        self._current[threading.get_ident()] = context.value or 0
+            self.misused.append("no context was made current")
+        self._current.setdefault(threading.get_ident(), []).append(context.value or 0)
+        return 0
+
+    def _pop(self, context: Any) -> int:
+        context._obj.value = self._current[threading.get_ident()].pop()
         return 0
 
     def _error_name(self, status: int, text: Any) -> int:

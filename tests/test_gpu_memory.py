@@ -230,7 +230,7 @@ def test_a_size_beyond_a_limit_is_told_before_anything_is_tried(folder: Path, tm
     )  # fmt: skip
 
     assert result.exit_code == 5, result.stderr
-    assert re.search(r"cannot hold unet's activations, .*: the memory limit is ", result.stderr)
+    assert re.search(r"cannot hold unet, .*: the memory limit is ", result.stderr)
     assert re.search(r"1 image of \d+×\d+ should fit", result.stderr)
 
 

@@ -13,7 +13,7 @@ from onnxsd.artifact.folder import Folder
 from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.tensorrt import require_portable, tensorrt_session
-from onnxsd.errors import VerificationError
+from onnxsd.errors import UsageError, VerificationError
 from onnxsd.ops import Target
 from onnxsd.session import Choice, Provider, Session
 from onnxsd.tensors import DType
@@ -76,6 +76,8 @@ class Engine:
 
     def session(self, component: str, sizes: Mapping[str, int]) -> Session:
         """The session of a component at these sizes on the CPU or TensorRT, made on first use."""
+        if self.gpu is not None:
+            raise UsageError(f"{component} runs on CUDA through `run`: a captured graph has no other way")
         on_cpu = self.choice.provider is Provider.CPU
         key = (component, () if on_cpu else tuple(sorted(sizes.items())))
         if key not in self._sessions:

@@ -48,26 +48,24 @@ def largest_that_fits(
     width: int,
     rows: int,
     guided: bool,
-    weights_bytes: int = 0,
 ) -> str | None:
     """What would fit on a GPU, in words; None if nothing that was tried does.
 
     The same size with fewer images (else one image of a smaller size), and a smaller size of about the same
-    shape with as many. It counts the activations of the denoiser's and the VAE decoder's sessions, held at
-    the same time: the decoder's from its graph at each size, for they do not grow in step with the area; the
-    denoiser's from one graph at the size that was asked for, for they do.
+    shape with as many. It counts weights and activations of the denoiser and of the VAE decoder, which leave
+    the GPU for one another: the decoder's activations from its graph at each size, for they do not grow in
+    step with the area; the denoiser's from one graph at the size that was asked for, for they do.
 
     Args:
         folder: what was to run, in the `cuda` target.
-        free_bytes: what is free on the device now.
+        free_bytes: what would be free on the device with nothing of the folder on it.
         height, width: pixels that were asked for.
         rows: how many rows the denoiser was to be called with.
         guided: whether half of the rows are the negative prompt's.
-        weights_bytes: weights that still have to be loaded into the free memory.
     """
     asked = Offer(height=height, width=width, images=max(1, rows // (2 if guided else 1)))
     factor = folder.manifest.latent.factor
-    room = free_bytes - weights_bytes - WORKSPACE_BYTES
+    room = free_bytes - WORKSPACE_BYTES
     needed = _needs(folder, asked, rows_per_image=2 if guided else 1)
 
     def first(offers: Iterator[Offer]) -> tuple[Offer, ...]:
@@ -86,9 +84,13 @@ def largest_that_fits(
 
 
 def _needs(folder: Folder, asked: Offer, *, rows_per_image: int) -> Callable[[Offer], float]:
-    """What an offer takes on the device besides weights, in bytes."""
+    """What an offer takes on the device, in bytes: of denoiser and decoder the one that takes more."""
     factor, dtype = folder.manifest.latent.factor, folder.manifest.precision
     decoder = folder.blueprint("vae_decoder")
+    denoiser_weights, decoder_weights = (
+        folder.manifest.component(name).data.size_bytes
+        for name in (folder.manifest.latent.denoiser, "vae_decoder")
+    )
 
     def latents(offer: Offer) -> dict[str, int]:
         return {"height": offer.height // factor, "width": offer.width // factor}
@@ -104,7 +106,8 @@ def _needs(folder: Folder, asked: Offer, *, rows_per_image: int) -> Callable[[Of
 
     def needed(offer: Offer) -> float:
         share = offer.area * offer.images / (asked.area * asked.images)
-        return denoiser_bytes * share + decoder_bytes(replace(offer, images=1))
+        alone = replace(offer, images=1)
+        return max(denoiser_weights + denoiser_bytes * share, decoder_weights + decoder_bytes(alone))
 
     return needed
 

@@ -79,12 +79,16 @@ class Gpu:
             return cast("T", self._sessions[key])
         started = time.perf_counter()
         graphs = author()
+        self.worker.check()
+        taken_bytes = sum(_taken_bytes(graph) for graph in graphs)
+        _, weights_bytes = layout([recipe for graph in graphs for recipe in graph.recipes])
+        self.memory.require_possible(component, weights_bytes + taken_bytes)
         self._load(component, [recipe for graph in graphs for recipe in graph.recipes])
         made = self.memory.add(
             key,
             lambda: make(graphs),
             what=f"{component}'s activations",
-            need_bytes=sum(_taken_bytes(graph) for graph in graphs),
+            need_bytes=taken_bytes,
             let_go=self._weakly(Gpu._forget, key),
             keep=(_weights_of(component),),
         )
@@ -123,12 +127,6 @@ class Gpu:
         """Let a component's sessions and weights go; without a name, everything."""
         for name in [component] if component is not None else list(self._weights):
             self.memory.drop(_weights_of(name))
-
-    def weights_bytes(self) -> int:
-        """Weights of the components that make a picture once the text is encoded."""
-        manifest = self.folder.manifest
-        needed = (manifest.latent.denoiser, "vae_decoder")
-        return sum(manifest.component(name).data.size_bytes for name in needed)
 
     def _load(self, component: str, recipes: Sequence[Recipe]) -> None:
         key = _weights_of(component)

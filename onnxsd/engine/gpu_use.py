@@ -51,7 +51,6 @@ def _what_would_fit(gpu: Gpu, settings: Settings) -> str:
         width=settings.width,
         rows=len(settings.seeds) * (2 if settings.guided else 1),
         guided=settings.guided,
-        weights_bytes=gpu.weights_bytes(),
     )
     if fitting is not None:
         return fitting

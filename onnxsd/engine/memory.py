@@ -115,6 +115,14 @@ class DeviceMemory:
         after, _ = self._driver.memory()
         return made, max(before - after, 0)
 
+    def require_possible(self, what: str, need_bytes: int) -> None:
+        """Refuse what the limit can never hold, before anything leaves for a part of it.
+
+        Raises:
+            DeviceMemoryError: it does not fit even alone.
+        """
+        self._require(what, need_bytes, RUNTIME_BYTES)
+
     def drop(self, key: Hashable) -> None:
         """Let one thing go."""
         if held := self._held.pop(key, None):
@@ -124,14 +132,16 @@ class DeviceMemory:
         if self._limit_bytes is None:
             return
         beside = RUNTIME_BYTES + sum(self._held[key].size_bytes for key in keep if key in self._held)
-        if beside + need_bytes > self._limit_bytes:
-            # Before anything leaves: what can never fit should not cost the others.
-            raise DeviceMemoryError(
-                f"cannot hold {what}, {_gb(need_bytes)}: the memory limit is {_gb(self._limit_bytes)}, "
-                f"and {_gb(beside)} are needed beside it"
-            )
+        self._require(what, need_bytes, beside)
         while self.used_bytes + need_bytes > self._limit_bytes and self._let_one_go(keep):
             pass
+
+    def _require(self, what: str, need_bytes: int, beside_bytes: int) -> None:
+        if self._limit_bytes is not None and beside_bytes + need_bytes > self._limit_bytes:
+            raise DeviceMemoryError(
+                f"cannot hold {what}, {_gb(need_bytes)}: the memory limit is {_gb(self._limit_bytes)}, "
+                f"and {_gb(beside_bytes)} are needed beside it"
+            )
 
     def _let_one_go(self, keep: tuple[Hashable, ...]) -> bool:
         for key, held in self._held.items():

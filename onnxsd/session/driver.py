@@ -25,7 +25,7 @@ _PORTABLE = 1
 
 
 class Driver:
-    """One device's primary context, current on the thread that calls."""
+    """One device's primary context, current for as long as a call takes."""
 
     def __init__(self, library: Any, ordinal: int) -> None:
         """`library` is libcuda; `ordinal` counts the devices that CUDA_VISIBLE_DEVICES leaves."""
@@ -97,9 +97,7 @@ class Driver:
         self._call("cuStreamSynchronize", ctypes.c_void_p(stream))
 
     def _call(self, name: str, *arguments: Any, doing: str | None = None) -> None:
-        # A context is current for a thread: whoever calls from another one needs it too.
-        status = self._library.cuCtxSetCurrent(self._context) if hasattr(self, "_context") else 0
-        status = status or getattr(self._library, name)(*arguments)
+        status = self._status(name, *arguments)
         if status == _OUT_OF_MEMORY:
             raise DeviceMemoryError(
                 f"cannot {doing or name}: the GPU is out of memory",
@@ -110,6 +108,17 @@ class Driver:
                 f"the NVIDIA driver's {name} failed: {self._name_of(status)}",
                 hint="run `onnxsd doctor --for generate`",
             )
+
+    def _status(self, name: str, *arguments: Any) -> int:
+        """Call with this context current, and the thread's own afterwards: it may be another device's."""
+        if not hasattr(self, "_context"):
+            return int(getattr(self._library, name)(*arguments))
+        if status := self._library.cuCtxPushCurrent_v2(self._context):
+            return int(status)
+        try:
+            return int(getattr(self._library, name)(*arguments))
+        finally:
+            self._library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
     def _name_of(self, status: int) -> str:
         text = ctypes.c_char_p()
