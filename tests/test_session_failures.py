@@ -118,6 +118,12 @@ class TestOutOfMemory:
                 "the GPU is out of memory",
             ),
             (RuntimeError("CUDNN_BACKEND: CUDNN_STATUS_ALLOC_FAILED"), "the GPU is out of memory"),
+            (
+                RuntimeError(
+                    "CUDNN failure 4003: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0"
+                ),
+                "the GPU is out of memory",
+            ),
             (RuntimeError("bad allocation"), "the GPU is out of memory"),
             (MemoryError("std::bad_alloc"), "the GPU is out of memory"),
         ],

@@ -48,6 +48,18 @@ class Conditions:
             time_ids=both(self.time_ids, other.time_ids),
         )
 
+    def repeated(self, count: int) -> Conditions:
+        """Every row `count` times: images of one prompt differ by their noise alone."""
+
+        def rows(array: Array | None) -> Array | None:
+            return None if array is None else np.repeat(array, count, axis=0)
+
+        return Conditions(
+            hidden_states=np.repeat(self.hidden_states, count, axis=0),
+            pooled=rows(self.pooled),
+            time_ids=rows(self.time_ids),
+        )
+
     def without_text(self) -> Conditions:
         """The same with zeros in place of what the text gave (SDXL's `force_zeros_for_empty_prompt`)."""
         return Conditions(

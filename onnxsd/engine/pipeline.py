@@ -215,13 +215,13 @@ class Pipeline:
         # Original size, crop, target size: as if cut from a picture of just this size.
         size = (settings.height, settings.width)
         time_ids = (*size, 0, 0, *size) if self.family.xl else None
-        wanted = self._text.encode([prompt] * count, time_ids)
+        wanted = self._text.encode([prompt], time_ids).repeated(count)
         if not settings.guided:
             return wanted, None
         zeros = self.family.xl and self._index.get("force_zeros_for_empty_prompt", True)
         if negative_prompt is None and zeros:
             return wanted, wanted.without_text()
-        return wanted, self._text.encode([negative_prompt or ""] * count, time_ids)
+        return wanted, self._text.encode([negative_prompt or ""], time_ids).repeated(count)
 
     def _work(
         self,

@@ -12,7 +12,7 @@ from onnxsd.session.settings import Provider
 
 _OUT_OF_MEMORY = re.compile(
     r"Failed to allocate memory|bad[ _]alloc|BFCArena|out of memory|smaller than requested bytes"
-    r"|CU(?:DNN|BLAS)_STATUS_ALLOC_FAILED|CUDA failure 2:|cudaErrorMemoryAllocation",
+    r"|CU(?:DNN|BLAS)_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED|CUDA failure 2:|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
 _REQUESTED = re.compile(r"(?:requested buffer of size|requested bytes of) (\d+)")
