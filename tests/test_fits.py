@@ -53,7 +53,7 @@ def offers(text: str | None) -> list[dict[str, int]]:
 @pytest.mark.parametrize("free_gb", [1.2, 2.0, 2.6, 3.0, 3.2])
 def test_what_is_offered_fits(sdxl: Folder, free_gb: float) -> None:
     free = int(free_gb * GB)
-    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=8, guided=True)
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, images=4, guided=True)
 
     assert offers(text)
     assert f"{free_gb:.1f} GB" in (text or "")
@@ -64,7 +64,7 @@ def test_what_is_offered_fits(sdxl: Folder, free_gb: float) -> None:
 
 def test_fewer_images_or_a_smaller_size(sdxl: Folder) -> None:
     free = needed(sdxl, images=16, width=1024, height=1024) - 1
-    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=32, guided=True)
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, images=16, guided=True)
 
     assert text is not None
     assert text.startswith("15 images of 1024×1024 or 16 images of 896×896 should fit into the ")
@@ -72,7 +72,7 @@ def test_fewer_images_or_a_smaller_size(sdxl: Folder) -> None:
 
 def test_a_smaller_size_that_takes_more_is_not_offered(sdxl: Folder) -> None:
     free = needed(sdxl, images=1, width=1024, height=1024) - 1
-    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=2, guided=True)
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, images=1, guided=True)
 
     # The decoder's chunks at 896² are just too small to be cut (LARGEST_WASTE_BYTES).
     assert needed(sdxl, images=1, width=896, height=896) > free
@@ -81,14 +81,14 @@ def test_a_smaller_size_that_takes_more_is_not_offered(sdxl: Folder) -> None:
 
 def test_without_guidance_a_row_is_an_image(sdxl: Folder) -> None:
     free = needed(sdxl, images=32, width=1024, height=1024, rows_per_image=1) - 1
-    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=32, guided=False)
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, images=32, guided=False)
 
     assert offers(text)[0] == {"images": 31, "width": 1024, "height": 1024}
 
 
 def test_one_image_keeps_its_shape(sdxl: Folder) -> None:
     free = needed(sdxl, images=1, width=1536, height=1024) - 1
-    (offer,) = offers(largest_that_fits(sdxl, free, height=1024, width=1536, rows=2, guided=True))
+    (offer,) = offers(largest_that_fits(sdxl, free, height=1024, width=1536, images=1, guided=True))
 
     assert offer["images"] == 1
     assert offer["width"] * 2 == offer["height"] * 3
@@ -97,7 +97,7 @@ def test_one_image_keeps_its_shape(sdxl: Folder) -> None:
 
 def test_a_single_smaller_image_where_not_even_one_fits(sdxl: Folder) -> None:
     free = needed(sdxl, images=1, width=512, height=512)
-    text = largest_that_fits(sdxl, free, height=1024, width=1024, rows=32, guided=True)
+    text = largest_that_fits(sdxl, free, height=1024, width=1024, images=16, guided=True)
 
     assert offers(text) == [
         {"images": 1, "width": 512, "height": 512},
@@ -107,7 +107,7 @@ def test_a_single_smaller_image_where_not_even_one_fits(sdxl: Folder) -> None:
 
 @pytest.mark.parametrize("free", [0, WORKSPACE_BYTES, WORKSPACE_BYTES + (20 << 20)])
 def test_nothing_is_offered_where_nothing_fits(sdxl: Folder, free: int) -> None:
-    assert largest_that_fits(sdxl, free, height=1024, width=1024, rows=2, guided=True) is None
+    assert largest_that_fits(sdxl, free, height=1024, width=1024, images=1, guided=True) is None
 
 
 def with_weights(folder: Folder, name: str, size_bytes: int) -> Folder:
@@ -122,7 +122,7 @@ def with_weights(folder: Folder, name: str, size_bytes: int) -> Folder:
 
 
 def test_weights_take_their_part_and_those_that_take_turns_not_both(sdxl: Folder) -> None:
-    ask = {"height": 1024, "width": 1024, "rows": 2, "guided": True}
+    ask = {"height": 1024, "width": 1024, "images": 1, "guided": True}
     both = with_weights(with_weights(sdxl, "unet", 5 * GB), "vae_decoder", 4 * GB)
     free = needed(both, images=1, width=768, height=768)
 
@@ -136,7 +136,7 @@ def test_weights_take_their_part_and_those_that_take_turns_not_both(sdxl: Folder
 def test_more_memory_never_offers_less(sdxl: Folder) -> None:
     areas = []
     for free in range(1 * GB, 4 * GB, GB // 2):
-        found = offers(largest_that_fits(sdxl, free, height=1024, width=1024, rows=2, guided=True))
+        found = offers(largest_that_fits(sdxl, free, height=1024, width=1024, images=1, guided=True))
         areas.append(max((offer["width"] * offer["height"] for offer in found), default=0))
 
     assert areas == sorted(areas)
@@ -145,6 +145,6 @@ def test_more_memory_never_offers_less(sdxl: Folder) -> None:
 
 def test_small_models_are_offered_small_sizes(workshop: Workshop) -> None:
     folder = workshop.export(SDXL)
-    found = offers(largest_that_fits(folder, GB, height=120, width=128, rows=2, guided=True))
+    found = offers(largest_that_fits(folder, GB, height=120, width=128, images=1, guided=True))
 
     assert found == [{"images": 1, "width": 112, "height": 104}]

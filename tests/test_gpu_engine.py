@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from authoring import relative_error
 from checkpoints import Workshop
 
 from onnxsd.artifact.onnx_file import to_bytes
@@ -56,12 +57,6 @@ def shipped_widths() -> Blueprint:
     return Blueprint(component=COMPONENTS[2], config=config, time_ids=pipeline.time_ids)
 
 
-def relative(found: Array, exact: Array) -> float:
-    """Relative Frobenius error."""
-    exact = exact.astype(np.float64)
-    return float(np.linalg.norm(found.astype(np.float64) - exact) / np.linalg.norm(exact))
-
-
 def worst_error(blueprint: Blueprint, dtype: DType, *, static: bool) -> float:
     """The largest error of any output at any case, kernels against bodies."""
     symbolic = blueprint.author(Target.CUDA, dtype)
@@ -74,7 +69,7 @@ def worst_error(blueprint: Blueprint, dtype: DType, *, static: bool) -> float:
         exact = cpu.run(feeds)
         gpu = static_session(blueprint, dtype, case, arrays) if static else symbolic_session(symbolic, arrays)
         found = gpu.run(feeds)
-        errors += [relative(found[name], exact[name]) for name in exact]
+        errors += [relative_error(found[name], exact[name]) for name in exact]
     return max(errors)
 
 

@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 PTX, SASS, OTHER = 1, 2, 8
+# Where the server lists its files.
+ROOT = "/simple"
 EXACT = 0x100000
 _BASE = 0x400000  # the address at which the ELF files are loaded
 
@@ -172,7 +174,7 @@ def serving() -> Iterator[Index]:
     """An index on a port of this machine, while the block runs."""
     index = Index()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(index))
-    index.url = f"http://127.0.0.1:{server.server_port}/simple"
+    index.url = f"http://127.0.0.1:{server.server_port}{ROOT}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -192,7 +194,7 @@ def _handler(index: Index) -> type[BaseHTTPRequestHandler]:
                 self._answer(503, b"", {})
             elif not self._allowed():
                 self._answer(401, b"", {})
-            elif self.path == "/simple/onnxruntime-gpu/":
+            elif self.path == f"{ROOT}/onnxruntime-gpu/":
                 kind, body = index.listing()
                 self._answer(200, index.page if index.page is not None else body, {"Content-Type": kind})
             elif self.path.startswith("/files/") and self.path[7:] in index.files:

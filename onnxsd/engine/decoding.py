@@ -50,12 +50,12 @@ def _on_gpu(gpu: Gpu, latents: Array) -> Any:
 
 def decoder_for(gpu: Gpu, latent: tuple[int, ...]) -> Bound:
     """The decoder of latents (B, C, H, W), down to bytes of pixels; made on first use."""
-    manifest, blueprint = gpu.folder.manifest, gpu.folder.blueprint(DECODER)
+    manifest = gpu.folder.manifest
     batch, channels, height, width = latent
 
     def author() -> Any:
         graph = author_pixels(
-            blueprint,
+            gpu.folder.blueprint(DECODER),
             Target.CUDA,
             manifest.precision,
             latent=(batch, channels, height, width),

@@ -15,6 +15,7 @@ from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.tensorrt import require_portable, tensorrt_session
 from onnxsd.errors import UsageError, VerificationError
 from onnxsd.ops import Target
+from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.session import Choice, Provider, Session
 from onnxsd.tensors import DType
 
@@ -100,9 +101,10 @@ class Engine:
         feeds: Mapping[str, Array],
         wanted: tuple[str, ...],
     ) -> dict[str, Array]:
-        blueprint, dtype = self.folder.blueprint(component), self.dtype
-        key = (component, tuple(sorted(sizes.items())))
-        bound = gpu.bound(key, component, lambda: (blueprint.author(Target.CUDA, dtype, dict(sizes)),))
+        def author() -> tuple[AuthoredGraph]:
+            return (self.folder.blueprint(component).author(Target.CUDA, self.dtype, dict(sizes)),)
+
+        bound = gpu.bound((component, tuple(sorted(sizes.items()))), component, author)
         for name, value in feeds.items():
             bound.set(name, value)
         bound.run()

@@ -46,7 +46,7 @@ def largest_that_fits(
     *,
     height: int,
     width: int,
-    rows: int,
+    images: int,
     guided: bool,
 ) -> str | None:
     """What would fit on a GPU, in words; None if nothing that was tried does.
@@ -60,10 +60,10 @@ def largest_that_fits(
         folder: what was to run, in the `cuda` target.
         free_bytes: what would be free on the device with nothing of the folder on it.
         height, width: pixels that were asked for.
-        rows: how many rows the denoiser was to be called with.
-        guided: whether half of the rows are the negative prompt's.
+        images: how many were asked for at once.
+        guided: whether the denoiser has a row of the negative prompt for each of them too.
     """
-    asked = Offer(height=height, width=width, images=max(1, rows // (2 if guided else 1)))
+    asked = Offer(height=height, width=width, images=images)
     factor = folder.manifest.latent.factor
     room = free_bytes - WORKSPACE_BYTES
     needed = _needs(folder, asked, rows_per_image=2 if guided else 1)

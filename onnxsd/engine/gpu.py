@@ -81,9 +81,10 @@ class Gpu:
         graphs = author()
         self.worker.check()
         taken_bytes = sum(_taken_bytes(graph) for graph in graphs)
-        _, weights_bytes = layout([recipe for graph in graphs for recipe in graph.recipes])
+        recipes = [recipe for graph in graphs for recipe in graph.recipes]
+        offsets, weights_bytes = layout(recipes)
         self.memory.require_possible(component, weights_bytes + taken_bytes)
-        self._load(component, [recipe for graph in graphs for recipe in graph.recipes])
+        self._load(component, recipes, offsets, weights_bytes)
         made = self.memory.add(
             key,
             lambda: make(graphs),
@@ -128,24 +129,26 @@ class Gpu:
         for name in [component] if component is not None else list(self._weights):
             self.memory.drop(_weights_of(name))
 
-    def _load(self, component: str, recipes: Sequence[Recipe]) -> None:
+    def _load(
+        self, component: str, recipes: Sequence[Recipe], offsets: Mapping[str, int], size_bytes: int
+    ) -> None:
         key = _weights_of(component)
         if component in self._weights:
             self.memory.touch(key)
             return
-        _, size_bytes = layout(recipes)
         self._weights[component] = self.memory.add(
             key,
-            lambda: self._upload(component, recipes),
+            lambda: self._upload(component, recipes, offsets, size_bytes),
             what=component,
             need_bytes=size_bytes,
             exact=True,
             let_go=self._weakly(Gpu._forget_weights, component),
         )
 
-    def _upload(self, component: str, recipes: Sequence[Recipe]) -> Weights:
+    def _upload(
+        self, component: str, recipes: Sequence[Recipe], offsets: Mapping[str, int], size_bytes: int
+    ) -> Weights:
         record = self.folder.manifest.component(component)
-        offsets, size_bytes = layout(recipes)
         block = Block(driver(self.device_id), size_bytes)
         fill(
             block,

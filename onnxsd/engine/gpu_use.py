@@ -49,7 +49,7 @@ def _what_would_fit(gpu: Gpu, settings: Settings) -> str:
         gpu.memory.attainable_bytes(),
         height=settings.height,
         width=settings.width,
-        rows=len(settings.seeds) * (2 if settings.guided else 1),
+        images=len(settings.seeds),
         guided=settings.guided,
     )
     if fitting is not None:

@@ -172,5 +172,5 @@ def start_cuda(device_id: int) -> None:
     if failure is None:
         return
     if is_out_of_memory(failure):
-        raise out_of_memory(failure, doing="hold one byte", provider=Provider.CUDA) from failure
+        raise out_of_memory(doing="hold one byte", provider=Provider.CUDA, said=str(failure)) from failure
     raise cuda.not_started(cuda.reason_in(log.text, notes, str(failure))) from failure

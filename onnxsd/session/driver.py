@@ -16,6 +16,8 @@ import sys
 from typing import Any
 
 from onnxsd.errors import DeviceMemoryError, NotReadyError, ProviderFallbackError, ResourceError
+from onnxsd.session.failures import out_of_memory
+from onnxsd.session.settings import Provider
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _OUT_OF_MEMORY = 2
@@ -99,10 +101,7 @@ class Driver:
     def _call(self, name: str, *arguments: Any, doing: str | None = None) -> None:
         status = self._status(name, *arguments)
         if status == _OUT_OF_MEMORY:
-            raise DeviceMemoryError(
-                f"cannot {doing or name}: the GPU is out of memory",
-                hint="use a smaller image or batch, or end other programs that hold its memory",
-            )
+            raise out_of_memory(doing=doing or name, provider=Provider.CUDA)
         if status:
             raise NotReadyError(
                 f"the NVIDIA driver's {name} failed: {self._name_of(status)}",

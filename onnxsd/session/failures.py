@@ -43,7 +43,7 @@ def explain(error: Exception, *, doing: str, provider: Provider) -> OnnxsdError:
     """The error of onnxsd for what ONNX Runtime raised while `doing` something ("load unet", "run unet")."""
     text = str(error)
     if is_out_of_memory(error):
-        return out_of_memory(error, doing=doing, provider=provider)
+        return out_of_memory(doing=doing, provider=provider, said=text)
     if found := _TOO_NEW.search(text):
         return _too_new(found, doing)
     if found := _NO_KERNEL.search(text):
@@ -58,10 +58,10 @@ def explain(error: Exception, *, doing: str, provider: Provider) -> OnnxsdError:
     return BadInputError(f"cannot {doing}: {first_line(error)}")
 
 
-def out_of_memory(error: BaseException, *, doing: str, provider: Provider) -> DeviceMemoryError:
-    """Memory ran out while `doing`, with the size of the request where ONNX Runtime names it."""
+def out_of_memory(*, doing: str, provider: Provider, said: str = "") -> DeviceMemoryError:
+    """Memory ran out while `doing`, with the size of the request where what ONNX Runtime `said` names it."""
     where = "the GPU" if provider.on_gpu else "the machine"
-    requested = _REQUESTED.search(str(error))
+    requested = _REQUESTED.search(said)
     size = f" (asked for {int(requested[1]) / 2**20:,.0f} MiB more)" if requested else ""
     return DeviceMemoryError(
         f"cannot {doing}: {where} is out of memory{size}",

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnxsd.bench.contenders.contender import Answer, Contender, timed_blocks, variant_in, versions_of
-from onnxsd.bench.contenders.torch_tools import Kept, like, save_images, save_output, with_inputs
+from onnxsd.bench.contenders.torch_tools import Kept, save_images, save_unet_output, save_vae_output
 
 WARM_UP = 3
 # By contender: how torch.compile is told to work; None leaves the model as it is.
@@ -77,18 +75,12 @@ class DiffusersTorch(Contender):
 
     def unet_output(self, *, inputs: str, out: str) -> Answer:
         """The UNet's output as the compiled or eager model gives it."""
-        given = np.load(inputs)
-        args, kwargs = with_inputs(self._unet.call(given["sample"].shape), given)
-        with self._torch.no_grad():  # as the pipeline calls it: a compiled model knows
-            save_output(self._unet(*args, **kwargs)[0], out)
+        save_unet_output(self._unet, inputs, out)
         return {}
 
     def vae_output(self, *, inputs: str, out: str) -> Answer:
         """The decoder's output."""
-        given = np.load(inputs)["latent_sample"]
-        (latent, *_), kwargs = self._decode.call(given.shape)
-        with self._torch.no_grad():  # as the pipeline calls it: a compiled model knows
-            save_output(self._decode(like(given, latent), **kwargs)[0], out)
+        save_vae_output(self._decode, inputs, out)
         return {}
 
     def forget(self) -> None:

@@ -77,6 +77,26 @@ def with_inputs(
     return [like(inputs["sample"], sample), like(inputs["timestep"], timestep), *rest], named
 
 
+def save_unet_output(unet: Kept, inputs: str, out: str) -> None:
+    """Write what a pipeline's denoiser gives for other inputs."""
+    import torch
+
+    given = np.load(inputs)
+    args, kwargs = with_inputs(unet.call(given["sample"].shape), given)
+    with torch.no_grad():  # as the pipeline calls it: a compiled model knows
+        save_output(unet(*args, **kwargs)[0], out)
+
+
+def save_vae_output(decode: Kept, inputs: str, out: str) -> None:
+    """Write what a pipeline's decoder gives for other latents."""
+    import torch
+
+    given = np.load(inputs)["latent_sample"]
+    (latent, *_), kwargs = decode.call(given.shape)
+    with torch.no_grad():  # as the pipeline calls it: a compiled model knows
+        save_output(decode(like(given, latent), **kwargs)[0], out)
+
+
 def save_output(output: Any, path: str) -> None:
     """Write a tensor as .npy in float32."""
     with Path(path).open("wb") as file:
