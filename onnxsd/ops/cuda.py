@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 from onnxsd.ops import common
+from onnxsd.ops.graph import Graph
 from onnxsd.ops.operators import OPERATORS, Value
 from onnxsd.ops.terms import Activation, Padding, Refused, Scope, Source, Tensor
 from onnxsd.ops.vocabulary import Ops
@@ -45,6 +47,32 @@ class Cuda(Ops):
     def to_nchw(self, value: Value) -> Value:
         return self.graph.emit("Transpose", value, perm=(0, 3, 1, 2))
 
+    def added(self, x: Value, *, bias: Value | None, residual: Value | None = None) -> Value:
+        """`x + bias + residual`, where no norm adds them: here alone what is held back is settled.
+
+        The residual has the shape of `x`, or one row a batch entry of a feature map.
+        """
+        if residual is None or bias is None:
+            (addend,) = (value for value in (bias, residual) if value is not None)
+            return self.graph.emit("Add", x, _as_rows(self.graph, addend, x.shape))
+        if len(x.shape) == 2 or len(residual.shape) < len(x.shape):
+            return self.added(self.added(x, bias=bias), bias=None, residual=residual)
+        return self._bias_add(x, bias, residual)
+
+    def _bias_add(self, x: Value, bias: Value, residual: Value) -> Value:
+        """Bias and residual in one pass; BiasAdd takes three axes, so a feature map is seen as tokens."""
+        graph, flat = self.graph, tokens_shape(x.shape)
+        total = graph.emit("BiasAdd", graph.reshape(x, flat), bias, graph.reshape(residual, flat))
+        return graph.reshape(total, x.shape)
+
+
+def _as_rows(graph: Graph, addend: Value, shape: Shape) -> Value:
+    """An addend that broadcasts to `shape`: one row a batch entry, (B, C), as (B, 1, 1, C)."""
+    if len(addend.shape) != 2 or len(shape) == 2:
+        return addend
+    batch, channels = addend.shape
+    return graph.reshape(addend, (batch, 1, 1, channels))
+
 
 # Elements above which a convolution adds its bias itself. cuDNN compiles a kernel for each shape that it
 # fuses a bias into, a third of a second on first use; over less than 128 MiB of fp16 no pass is worth that.
@@ -53,7 +81,10 @@ FUSED_BIAS_ELEMENTS = 1 << 26
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """A convolution or linear whose bias is not added yet; `fuses` says that it had better add it itself."""
+    """A convolution or linear whose bias is not added yet; `fuses` says that it had better add it itself.
+
+    `bare` emits it once, however often it is called.
+    """
 
     bias: Value
     bare: Callable[[], Value]
@@ -68,31 +99,13 @@ class Product:
 class Sum:
     """`bare + bias + residual`, not added yet; `residual` has its shape, or one row a batch entry."""
 
-    ops: Ops
+    ops: Cuda
     bare: Callable[[], Value]
     bias: Value | None
     residual: Value
 
     def settle(self) -> Value:
-        graph, bias, bare = self.ops.graph, self.bias, self.bare()
-        rows = len(self.residual.shape) < len(bare.shape)
-        if bias is None or rows:
-            biased = bare if bias is None else graph.emit("Add", bare, bias)
-            residual = self.residual
-            if rows:
-                batch, channels = residual.shape
-                residual = graph.reshape(residual, (batch, 1, 1, channels))
-            return graph.emit("Add", biased, residual)
-        if len(bare.shape) == 2:
-            return graph.emit("Add", graph.emit("Add", bare, bias), self.residual)
-        return self._bias_add(bare, bias)
-
-    def _bias_add(self, bare: Value, bias: Value) -> Value:
-        """Bias and residual in one pass; BiasAdd takes three axes, so a feature map is seen as tokens."""
-        graph = self.ops.graph
-        flat = tokens_shape(bare.shape)
-        total = graph.emit("BiasAdd", graph.reshape(bare, flat), bias, graph.reshape(self.residual, flat))
-        return graph.reshape(total, bare.shape)
+        return self.ops.added(self.bare(), bias=self.bias, residual=self.residual)
 
 
 def tokens_shape(shape: Shape) -> Shape:
@@ -104,7 +117,7 @@ def tokens_shape(shape: Shape) -> Shape:
 
 
 def _conv(
-    ops: Ops, at: Scope, x: Tensor, *, channels: int, out: int, kernel: int, stride: int, padding: Padding,
+    ops: Cuda, at: Scope, x: Tensor, *, channels: int, out: int, kernel: int, stride: int, padding: Padding,
     weight_scale: float, bias_scale: float,
 ) -> Product:  # fmt: skip
     """NhwcConv; its weight is stored (out, kernel, kernel, channels)."""
@@ -124,12 +137,12 @@ def _conv(
         ops.graph.within(str(at))
         return ops.graph.emit("NhwcConv", *operands, **attributes)
 
-    def biased() -> Value:
-        if fuses:
-            return emit(value, weight, bias)
-        return ops.graph.emit("Add", emit(value, weight), bias)
+    bare = cache(lambda: emit(value, weight))
 
-    return Product(bias=bias, bare=lambda: emit(value, weight), biased=biased, fuses=fuses)
+    def biased() -> Value:
+        return emit(value, weight, bias) if fuses else ops.added(bare(), bias=bias)
+
+    return Product(bias=bias, bare=bare, biased=biased, fuses=fuses)
 
 
 def _elements(shape: Shape) -> int:
@@ -142,7 +155,7 @@ def _is_fixed(shape: Shape) -> bool:
 
 
 def _linear(
-    ops: Ops,
+    ops: Cuda,
     at: Scope,
     x: Tensor,
     *,
@@ -158,11 +171,12 @@ def _linear(
     value, weight = ops.value(x), common.linear_weight(ops, at, inner, out, weight_scale)
     bias_value = ops.weight(at / "bias", (out,), scale=bias_scale)
 
+    @cache
     def bare() -> Value:
         ops.graph.within(str(at))
         return ops.graph.emit("MatMul", value, weight)
 
-    return Product(bias=bias_value, bare=bare, biased=lambda: ops.graph.emit("Add", bare(), bias_value))
+    return Product(bias=bias_value, bare=bare, biased=lambda: ops.added(bare(), bias=bias_value))
 
 
 def _bias_split_gelu(ops: Ops, at: Scope, x: Tensor, *, inner: int, out: int) -> Value:
@@ -180,7 +194,7 @@ def _split_and_gelu(ops: Ops, at: Scope, x: Tensor, *, inner: int, out: int) -> 
 
 
 def _fused_group_norm(
-    ops: Ops, at: Scope, x: Tensor, *, channels: int, groups: int, eps: float, silu: bool
+    ops: Cuda, at: Scope, x: Tensor, *, channels: int, groups: int, eps: float, silu: bool
 ) -> Value:
     """GroupNorm, or SkipGroupNorm where something is held back; gamma and beta in float32."""
     if channels // groups % 2:
@@ -247,7 +261,7 @@ def _activation(ops: Ops, at: Scope, x: Tensor, *, kind: Activation) -> Value:
     return ops.graph.emit("QuickGelu", ops.value(x), alpha=QUICK_GELU_ALPHA[kind])
 
 
-def _add(ops: Ops, at: Scope, x: Tensor, residual: Tensor) -> Source:
+def _add(ops: Cuda, at: Scope, x: Tensor, residual: Tensor) -> Source:
     source, other = ops.source(x), ops.source(residual)
     if not isinstance(source, Product):
         value = ops.value(x)
@@ -294,7 +308,7 @@ def _reshaped(ops: Ops, source: Source, x: Tensor, shape: Shape) -> Source:
         return ops.graph.reshape(ops.value(x), shape)
     return Product(
         bias=source.bias,
-        bare=lambda: ops.graph.reshape(source.bare(), shape),
+        bare=cache(lambda: ops.graph.reshape(source.bare(), shape)),
         biased=lambda: ops.graph.reshape(source.biased(), shape),
     )
 

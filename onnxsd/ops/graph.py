@@ -1,7 +1,7 @@
 """A graph being authored: nodes are emitted with their shapes proved, weights are asked for by name.
 
 onnx-ir holds the nodes, values and attributes and writes the protobuf; what it does not do is prove shapes
-behind `com.microsoft` operators, so every emission goes through the rules in `operators`.
+behind operators of other domains, so every emission goes through the rules in `operators`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsd.errors import ShapeError
-from onnxsd.ops.operators import MICROSOFT, OPERATORS, TO_IR, Value, refuse
+from onnxsd.ops.operators import MICROSOFT, OPERATORS, OWN, TO_IR, Value, refuse
 from onnxsd.tensors import Dim, DType, Shape, Size, product, shape_text
 from onnxsd.weights.recipe import Recipe
 
@@ -182,8 +182,9 @@ class Graph:
         """The finished graph with the operator sets that it uses, without outputs that nobody took."""
         for node in self._ir:
             _drop_unused_outputs(node)
-        if any(node.domain == MICROSOFT for node in self._ir):
-            self._ir.opset_imports[MICROSOFT] = 1
+        for domain in (MICROSOFT, OWN):
+            if any(node.domain == domain for node in self._ir):
+                self._ir.opset_imports[domain] = 1
         return AuthoredGraph(
             model=ir.Model(self._ir, ir_version=IR_VERSION, producer_name="onnxsd"),
             inputs=tuple(_spec(value) for value in self._inputs),
@@ -266,7 +267,9 @@ class Graph:
 
 def _drop_unused_outputs(node: ir.Node) -> None:
     """Let an optional last output go (the sum beside a norm) where no node and no graph output takes it."""
-    while len(node.outputs) > 1 and not node.outputs[-1].uses() and not node.outputs[-1].is_graph_output():
+    known = OPERATORS.get(node.op_type)
+    kept = 1 if known is None else known.kept
+    while len(node.outputs) > kept and not node.outputs[-1].uses() and not node.outputs[-1].is_graph_output():
         node.resize_outputs(len(node.outputs) - 1)
 
 

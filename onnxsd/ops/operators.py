@@ -1,6 +1,6 @@
 """The ONNX operators that lowerings may emit, each with the rule for its output's shape and type.
 
-ONNX's own shape inference sees nothing behind a `com.microsoft` node. Here every operator, standard or not,
+ONNX's own shape inference sees nothing behind a node of another domain. Here every operator, standard or not,
 has its rule, so a graph's shapes are proved symbolically while it is being authored. A new operator is one
 function with `@operator`.
 """
@@ -17,6 +17,8 @@ from onnxsd.errors import ShapeError
 from onnxsd.tensors import Dim, DType, Shape, ceil_div, shape_text
 
 MICROSOFT = "com.microsoft"
+# Operators of this project, with kernels of its own (`ops.own`).
+OWN = "onnxsd"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,22 +41,27 @@ Rule: TypeAlias = Callable[[Operands, Attributes], Outputs]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """One ONNX operator: where it lives and what it makes of its operands."""
+    """One ONNX operator: where it lives, what it makes of its operands, and how many outputs always stand."""
 
     name: str
     domain: str
     rule: Rule
+    kept: int = 1
 
 
 OPERATORS: dict[str, Operator] = {}
 
 
-def operator(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
-    """Register the decorated rule for one or more operators of a domain."""
+def operator(*names: str, domain: str = "", kept: int = 1) -> Callable[[Rule], Rule]:
+    """Register the decorated rule for one or more operators of a domain.
+
+    Args:
+        kept: how many outputs, from the first on, a node has whether or not anybody takes them.
+    """
 
     def register(rule: Rule) -> Rule:
         for name in names:
-            OPERATORS[name] = Operator(name=name, domain=domain, rule=rule)
+            OPERATORS[name] = Operator(name=name, domain=domain, rule=rule, kept=kept)
         return rule
 
     return register
@@ -84,6 +91,11 @@ def operand(operands: Operands, index: int) -> Value:
     if value is None:
         raise ShapeError(f"operand {index} is missing")
     return value
+
+
+def optional(operands: Operands, index: int) -> Value | None:
+    """The operand at `index`, where it is given."""
+    return operands[index] if index < len(operands) else None
 
 
 def require_shape(value: Value | None, shape: Shape, what: str) -> None:
@@ -227,7 +239,7 @@ def group_norm(operands: Operands, attributes: Attributes) -> Outputs:
 @operator("SkipGroupNorm", domain=MICROSOFT)
 def skip_group_norm(operands: Operands, attributes: Attributes) -> Outputs:
     x, gamma, beta, skip = (operand(operands, index) for index in range(4))
-    bias = operands[4] if len(operands) > 4 else None
+    bias = optional(operands, 4)
     _check_groups(x, gamma, beta, attributes["groups"])
     if skip.shape not in (x.shape, (x.shape[0], x.shape[3])):
         raise refuse("the skip must have the input's shape, or (batch, channels)", x, skip)
@@ -243,7 +255,7 @@ def _check_groups(x: Value, gamma: Value, beta: Value, groups: int) -> None:
     for value in (gamma, beta):
         require_shape(value, (channels,), "a group norm's scale or bias")
         if value.dtype is not DType.FLOAT32:
-            raise refuse("com.microsoft GroupNorm takes gamma and beta in float32 only", value)
+            raise refuse("a fused group norm takes gamma and beta in float32 only", value)
 
 
 @operator("MultiHeadAttention", domain=MICROSOFT)
@@ -267,12 +279,74 @@ def bias_split_gelu(operands: Operands, attributes: Attributes) -> Outputs:
     return (((*x.shape[:-1], width // 2), same_dtype(x, bias)),)
 
 
+@operator("GEGLU", domain=OWN)
+def geglu(operands: Operands, attributes: Attributes) -> Outputs:
+    return bias_split_gelu(operands, attributes)
+
+
 @operator("BiasAdd", domain=MICROSOFT)
 def bias_add(operands: Operands, attributes: Attributes) -> Outputs:
     x, bias, skip = (operand(operands, index) for index in range(3))
     require_shape(bias, (x.shape[-1],), "the bias")
     require_shape(skip, x.shape, "the skip")
     return ((x.shape, same_dtype(x, bias, skip)),)
+
+
+def _check_addends(x: Value, skip: Value | None, bias: Value | None, *, rows: bool = False) -> DType:
+    """The type of what an operator of `OWN` adds up; with `rows` the skip may be one row a batch entry."""
+    width = x.shape[-1]
+    allowed = (x.shape, (x.shape[0], width)) if rows and len(x.shape) == 4 else (x.shape,)
+    if skip is not None and skip.shape not in allowed:
+        raise refuse(f"the skip must have one of the shapes {', '.join(map(shape_text, allowed))}", x, skip)
+    require_shape(bias, (width,), "the bias")
+    return same_dtype(x, skip, bias)
+
+
+@operator("FusedGroupNorm", domain=OWN, kept=2)
+def fused_group_norm(operands: Operands, attributes: Attributes) -> Outputs:
+    x, gamma, beta = (operand(operands, index) for index in range(3))
+    groups, parts = attributes["groups"], attributes["parts"]
+    _check_groups(x, gamma, beta, groups)
+    total = (x.shape, _check_addends(x, optional(operands, 3), optional(operands, 4), rows=True))
+    return (total, ((x.shape[0], groups, parts, 2), DType.FLOAT32), total)
+
+
+@operator("FusedLayerNorm", domain=OWN)
+def fused_layer_norm(operands: Operands, attributes: Attributes) -> Outputs:
+    x, gamma, beta = (operand(operands, index) for index in range(3))
+    for value in (gamma, beta):
+        require_shape(value, (x.shape[-1],), "a layer norm's scale or bias")
+    _check_addends(x, optional(operands, 3), optional(operands, 4))
+    total = (x.shape, same_dtype(*operands))
+    return (total, total)
+
+
+@operator("UpsampleNearest", domain=OWN)
+def upsample_nearest(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    batch, height, width, channels = x.shape
+    sizes = attributes["height"], attributes["width"]
+    if tuple(ceil_div(size, 2) for size in sizes) != (height, width):
+        raise refuse(f"cannot be upsampled to {shape_text(sizes)}", x)
+    dtype = _check_addends(x, optional(operands, 1), optional(operands, 2))
+    return (((batch, *sizes, channels), dtype),)
+
+
+@operator("FusedAdd", domain=OWN)
+def fused_add(operands: Operands, attributes: Attributes) -> Outputs:
+    x = operand(operands, 0)
+    if all(value is None for value in operands[1:]):
+        raise refuse("nothing is given to be added", x)
+    return ((x.shape, _check_addends(x, optional(operands, 1), optional(operands, 2), rows=True)),)
+
+
+@operator("FusedConcat", domain=OWN)
+def fused_concat(operands: Operands, attributes: Attributes) -> Outputs:
+    x, other = operand(operands, 0), operand(operands, 1)
+    if x.shape[:-1] != other.shape[:-1]:
+        raise refuse("pixels that are not as many cannot be put beside each other", x, other)
+    _check_addends(x, optional(operands, 2), optional(operands, 3))
+    return (((*x.shape[:-1], x.shape[-1] + other.shape[-1]), same_dtype(*operands)),)
 
 
 @operator("Gelu", "QuickGelu", domain=MICROSOFT)

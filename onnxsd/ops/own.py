@@ -1,0 +1,178 @@
+"""Target `own`: this project's own operators, and behind them the `cuda` target's.
+
+Each adds up `x + skip + bias` in float32 by itself and rounds the sum once, so what is held back costs no
+pass where one of them follows; and each sums in an order that its shapes alone decide. They take float16 in
+fixed shapes, channels by eights; what they refuse the stock lowerings take. Engines author their graphs in
+this target; no exported file is written in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from onnxsd.ops import common, cuda
+from onnxsd.ops.operators import Value
+from onnxsd.ops.terms import Refused, Scope, Tensor
+from onnxsd.tensors import Dim, DType, Shape
+
+# The kernels load and store 16 bytes at a time.
+CHANNELS_AT_ONCE = 8
+LARGEST_GROUP_NORM = 4096
+LARGEST_LAYER_NORM = 2048
+# A block of the group norm's first kernel has so many threads, each with 8 channels of one row at a time.
+THREADS = 512
+# Rows that a thread of it sums up at the least, and the most parts: two blocks for each of an H200's 132
+# multiprocessors.
+ROWS_PER_THREAD = 4
+MOST_PARTS = 264
+
+
+def parts(pixels: int, channels: int) -> int:
+    """Into how many parts a group norm divides its pixels: each is summed up alone, then all in order.
+
+    The order of summation follows from it, and with it an image's last bits. So it depends on a picture's
+    shape alone: not on the batch, whose entries must not change with their company, and not on the GPU.
+    """
+    rows_at_once = max(1, THREADS // (channels // CHANNELS_AT_ONCE))
+    return max(1, min(MOST_PARTS, -(-pixels // (ROWS_PER_THREAD * rows_at_once))))
+
+
+class OwnKernels(cuda.Cuda):
+    """The vocabulary in own operators, and in the `cuda` target's where they refuse."""
+
+    target = "own"
+
+    def added(self, x: Value, *, bias: Value | None, residual: Value | None = None) -> Value:
+        """`x + bias + residual` in one pass."""
+        if not _taken(x.shape, x.dtype):
+            return super().added(x, bias=bias, residual=residual)
+        return self.graph.emit("FusedAdd", x, *_given(residual, bias))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addends:
+    """`x + skip + bias`, which an own operator adds up by itself."""
+
+    x: Value
+    skip: Value | None = None
+    bias: Value | None = None
+
+    @property
+    def optional(self) -> tuple[Value | None, ...]:
+        """Skip and bias as operands."""
+        return _given(self.skip, self.bias)
+
+
+def _addends(ops: OwnKernels, x: Tensor, *, rows: bool = False) -> Addends:
+    """What is held back of `x`, with what it is added to emitted now.
+
+    A skip that is one row a batch entry is absorbed where the operator takes `rows`.
+    """
+    source = ops.source(x)
+    if isinstance(source, cuda.Product) and not source.fuses:
+        return Addends(x=source.bare(), bias=source.bias)
+    if isinstance(source, cuda.Sum) and (rows or len(source.residual.shape) == len(x.shape)):
+        return Addends(x=source.bare(), skip=source.residual, bias=source.bias)
+    return Addends(x=ops.value(x))
+
+
+def _given(*operands: Value | None) -> tuple[Value | None, ...]:
+    """Optional operands without those at the end that are left out."""
+    while operands and operands[-1] is None:
+        operands = operands[:-1]
+    return operands
+
+
+def _own_group_norm(
+    ops: OwnKernels, at: Scope, x: Tensor, *, channels: int, groups: int, eps: float, silu: bool
+) -> Value:
+    """FusedGroupNorm with whatever is held back; the sum is its third output, gamma and beta are float32."""
+    _, _, *sizes = _require(ops, x, spatial=True)
+    if channels > LARGEST_GROUP_NORM:
+        raise Refused(f"the kernel takes up to {LARGEST_GROUP_NORM} channels, not {channels}")
+    gamma, beta = (ops.weight(at / name, (channels,), dtype=DType.FLOAT32) for name in ("weight", "bias"))
+    addends = _addends(ops, x, rows=True)
+    ops.graph.within(str(at))
+    # The second output is scratch that nobody reads: ONNX Runtime's arena holds it for the kernel.
+    normed, _, total = ops.graph.emit_all(
+        "FusedGroupNorm", addends.x, gamma, beta, *addends.optional, outputs=(0, 1, 2),
+        groups=groups, epsilon=eps, activation=int(silu), parts=parts(prod(sizes), channels),
+    )  # fmt: skip
+    if addends.optional:
+        ops.settled(x, total)
+    return normed
+
+
+def _own_layer_norm(ops: OwnKernels, at: Scope, x: Tensor, *, width: int, eps: float) -> Value:
+    """FusedLayerNorm with whatever is held back; the sum is its second output."""
+    _require(ops, x)
+    if width > LARGEST_LAYER_NORM:
+        raise Refused(f"the kernel takes widths up to {LARGEST_LAYER_NORM}, not {width}")
+    gamma, beta = ops.weight(at / "weight", (width,)), ops.weight(at / "bias", (width,))
+    addends = _addends(ops, x)
+    ops.graph.within(str(at))
+    normed, total = ops.graph.emit_all(
+        "FusedLayerNorm", addends.x, gamma, beta, *addends.optional, outputs=(0, 1), epsilon=eps
+    )
+    if addends.optional:
+        ops.settled(x, total)
+    return normed
+
+
+def _own_geglu(ops: OwnKernels, at: Scope, x: Tensor, *, inner: int, out: int) -> Value:
+    """MatMul, then GEGLU with its bias."""
+    _require_taken((*x.shape[:-1], out), ops.dtype)
+    product = common.matmul(ops, at, x, inner, 2 * out)
+    return ops.graph.emit("GEGLU", product, ops.weight(at / "bias", (2 * out,)))
+
+
+def _own_upsample(ops: OwnKernels, at: Scope, x: Tensor, *, sizes: tuple[Dim, Dim]) -> Value:
+    """UpsampleNearest to the very sizes, with whatever is held back.
+
+    It stays held back: who asks for `x` later has it settled then.
+    """
+    _require(ops, x, spatial=True)
+    height, width = sizes
+    addends = _addends(ops, x)
+    ops.graph.within(str(at))
+    return ops.graph.emit("UpsampleNearest", addends.x, *addends.optional, height=height, width=width)
+
+
+def _own_concat(ops: OwnKernels, at: Scope, x: Tensor, skip: Tensor) -> Value:
+    """FusedConcat, with whatever is held back of the left one; it stays held back for who asks later."""
+    for operand in (x, skip):
+        _require(ops, operand, spatial=True)
+    other = ops.value(skip)
+    addends = _addends(ops, x)
+    ops.graph.within(str(at))
+    return ops.graph.emit("FusedConcat", addends.x, other, *addends.optional)
+
+
+def _require(ops: OwnKernels, x: Tensor, *, spatial: bool = False) -> tuple[int, ...]:
+    """The logical sizes of `x`, once the kernels are known to take it."""
+    _require_taken(ops.physical(x.shape, spatial=spatial), x.dtype)
+    return tuple(size for size in x.shape if isinstance(size, int))
+
+
+def _require_taken(shape: Shape, dtype: DType) -> None:
+    if not _taken(shape, dtype):
+        raise Refused(
+            f"own kernels take float16 in fixed shapes, the last axis a multiple of {CHANNELS_AT_ONCE}"
+        )
+
+
+def _taken(shape: Shape, dtype: DType) -> bool:
+    """Whether the kernels take a value of this shape, as it lies in memory, and of this type."""
+    sizes = [size for size in shape if isinstance(size, int)]
+    return dtype is DType.FLOAT16 and len(sizes) == len(shape) and sizes[-1] % CHANNELS_AT_ONCE == 0
+
+
+OwnKernels.lowerings = {
+    **cuda.Cuda.lowerings,
+    "group_norm": (_own_group_norm, *cuda.Cuda.lowerings["group_norm"]),
+    "layer_norm": (_own_layer_norm, *cuda.Cuda.lowerings["layer_norm"]),
+    "geglu": (_own_geglu, *cuda.Cuda.lowerings["geglu"]),
+    "upsample": (_own_upsample, *cuda.Cuda.lowerings["upsample"]),
+    "concat_channels": (_own_concat, *cuda.Cuda.lowerings["concat_channels"]),
+}
