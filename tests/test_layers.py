@@ -21,6 +21,7 @@ LAYERS = (
     ("ops",),
     ("models",),
     ("artifact", "session", "prompt", "samplers", "imaging"),
+    ("kernels",),
     ("verify",),
     ("doctor", "export", "engine"),
     ("bench",),

@@ -1,0 +1,91 @@
+"""The NVRTC of the test environment, and one that says what a test wants."""
+
+# ruff: noqa: N802  (NVRTC's own names)
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Any
+
+import pytest
+
+from onnxsd.errors import NotReadyError
+from onnxsd.kernels.nvrtc import Nvrtc, find, majors_for
+
+# Where the test environment has NVRTC's package.
+INSTALLED = sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def real_nvrtc() -> Nvrtc:
+    """An NVRTC that compiles; a test that needs one is skipped only where the environment cannot have it."""
+    try:
+        return find(majors_for(None), sys.path)
+    except NotReadyError as error:
+        if INSTALLED:
+            raise
+        pytest.skip(str(error))
+
+
+class FakeNvrtc:
+    """A libnvrtc of any version; `status` is what compiling gives, `log` what it says."""
+
+    def __init__(
+        self,
+        version: tuple[int, int] = (13, 5),
+        architectures: tuple[int, ...] = (75, 80, 90, 120),
+        status: int = 0,
+        log: str = "",
+    ) -> None:
+        self.version, self.architectures, self.status, self.log = version, architectures, status, log
+        self.alive = 0
+        self.options: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        does = getattr(type(self), f"_{name}", None)
+        if does is None:
+            raise AttributeError(name)
+        return lambda *arguments: does(self, *arguments)
+
+    def _nvrtcVersion(self, major: Any, minor: Any) -> int:
+        major._obj.value, minor._obj.value = self.version
+        return 0
+
+    def _nvrtcGetNumSupportedArchs(self, count: Any) -> int:
+        count._obj.value = len(self.architectures)
+        return 0
+
+    def _nvrtcGetSupportedArchs(self, found: Any) -> int:
+        found[:] = self.architectures
+        return 0
+
+    def _nvrtcCreateProgram(self, program: Any, *_: Any) -> int:
+        program._obj.value = 1
+        self.alive += 1
+        return 0
+
+    def _nvrtcDestroyProgram(self, _: Any) -> int:
+        self.alive -= 1
+        return 0
+
+    def _nvrtcCompileProgram(self, _: Any, count: int, words: Any) -> int:
+        self.options = list(words[:count])
+        return self.status
+
+    def _nvrtcGetProgramLogSize(self, _: Any, size: Any) -> int:
+        size._obj.value = len(self.log) + 1
+        return 0
+
+    def _nvrtcGetProgramLog(self, _: Any, to: Any) -> int:
+        to.value = self.log.encode()
+        return 0
+
+    def _nvrtcGetCUBINSize(self, _: Any, size: Any) -> int:
+        size._obj.value = 5
+        return 0
+
+    def _nvrtcGetCUBIN(self, _: Any, to: Any) -> int:
+        to[:5] = b"cu\0bi"
+        return 0
+
+    def _nvrtcGetErrorString(self, status: int) -> bytes:
+        return {5: b"NVRTC_ERROR_INVALID_OPTION", 6: b"NVRTC_ERROR_COMPILATION"}[status]
