@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from onnxsd.errors import NotReadyError
-from onnxsd.kernels.nvrtc import Nvrtc, find, majors_for
+from onnxsd.kernels.nvrtc import Nvrtc
+from onnxsd.kernels.nvrtc_library import find, majors_for
 
 # Where the test environment has NVRTC's package.
 INSTALLED = sys.platform == "linux" and platform.machine() == "x86_64"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 from nvrtc_cases import INSTALLED, FakeNvrtc, real_nvrtc
 
 from onnxsd.errors import NotReadyError
-from onnxsd.kernels import nvrtc as nvrtcs
-from onnxsd.kernels.nvrtc import Nvrtc, architecture_for, find, first_error, library_name, majors_for
+from onnxsd.kernels import nvrtc_library
+from onnxsd.kernels.nvrtc import Nvrtc, architecture_for, first_error
+from onnxsd.kernels.nvrtc_library import MAJORS, find, library_name, majors_for
 
 FILL = 'extern "C" __global__ void fill(float* to, float what) { to[threadIdx.x] = what; }'
 # A major that no machine has, so that the loader finds nothing.
@@ -114,7 +117,7 @@ class TestArchitecture:
 class TestFind:
     def test_takes_pips_where_the_loader_has_none(self, tmp_path: Path, real: Nvrtc) -> None:
         installed = [Path(one) / "nvidia" for one in sys.path]
-        name = next(library_name(major) for major in nvrtcs.MAJORS if any_has(installed, library_name(major)))
+        name = next(library_name(major) for major in MAJORS if any_has(installed, library_name(major)))
         source = next(path for one in installed for path in one.glob(f"*/lib/{name}"))
         for place in ("cu77", "cuda_nvrtc"):
             folder = tmp_path / place / "nvidia" / place / "lib"
@@ -124,6 +127,24 @@ class TestFind:
             found = find([UNKNOWN], [str(tmp_path / "no such folder"), str(tmp_path / place)])
             assert found.version == real.version
 
+    @pytest.mark.skipif(not INSTALLED, reason="the environment need not have NVRTC's package")
+    def test_takes_what_is_loaded_already_and_gives_it_what_it_asks_for(self) -> None:
+        """ONNX Runtime loads NVRTC but not its builtins, which older packages do not find by themselves."""
+        text = f"""
+            import ctypes, sys
+            from pathlib import Path
+            from onnxsd.kernels.nvrtc_library import find
+            path = next(p for one in sys.path for p in Path(one).glob("nvidia/*/lib/libnvrtc.so.13"))
+            kept = ctypes.CDLL(str(path))
+            print(len(find([13], []).compile({FILL!r}, name="fill.cu", architecture=90).cubin))
+        """
+        child = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, check=False
+        )
+
+        assert child.stderr == ""
+        assert int(child.stdout) > 1000
+
     def test_asks_the_loader_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[str] = []
 
@@ -131,7 +152,7 @@ class TestFind:
             asked.append(name)
             return FakeNvrtc((12, 9)) if name == library_name(12) else "not found"
 
-        monkeypatch.setattr(nvrtcs, "_load", load)
+        monkeypatch.setattr(nvrtc_library, "_load", load)
 
         assert str(find(majors_for("12.8"), [])) == "NVRTC 12.9"
         assert asked == [library_name(12)]

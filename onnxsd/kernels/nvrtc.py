@@ -1,4 +1,4 @@
-"""NVRTC, NVIDIA's compiler as a library: which one is used, and a cubin from the text of kernels.
+"""NVRTC, NVIDIA's compiler as a library: from the text of kernels to a cubin.
 
 `onnxruntime-gpu[cuda]` brings it along; it needs neither a CUDA toolkit nor a GPU to compile.
 
@@ -8,18 +8,10 @@ Source: NVRTC documentation, sections Error Handling, General Information Query,
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
-import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from onnxsd.errors import NotReadyError
-
-# The majors that are looked for where ONNX Runtime does not say which CUDA it was built for.
-MAJORS = (13, 12)
-_WINDOWS = sys.platform == "win32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,65 +121,3 @@ def architecture_for(capability: tuple[int, int], nvrtc: Nvrtc) -> int:
             hint="install the NVRTC that the installed onnxruntime-gpu[cuda] asks for",
         )
     return max(fitting)
-
-
-def find(majors: Iterable[int], path: Iterable[str]) -> Nvrtc:
-    """The first NVRTC that loads: by its name, as CUDA's other libraries do, else from pip's packages.
-
-    Args:
-        majors: CUDA's majors in the order in which they are tried.
-        path: folders that hold Python packages, as `sys.path`.
-    """
-    tried, folders = tuple(majors), tuple(path)
-    refused: list[str] = []
-    for candidate in (one for major in tried for one in _candidates(major, folders)):
-        library = _load(candidate)
-        if not isinstance(library, str):
-            return Nvrtc(library)
-        if Path(candidate).name != candidate:  # a name alone is mostly not found
-            refused.append(library)
-    if refused:
-        raise NotReadyError(
-            f"NVRTC cannot be loaded: {refused[0]}", hint=_install(tried[0], "--force-reinstall ")
-        )
-    names = " or ".join(library_name(major) for major in tried)
-    raise NotReadyError(
-        f"NVRTC was not found: neither the loader nor pip's packages have {names}", hint=_install(tried[0])
-    )
-
-
-def majors_for(cuda: str | None) -> tuple[int, ...]:
-    """CUDA's majors to look for, that of ONNX Runtime's build (`"13.0"`) first."""
-    own = () if cuda is None else (int(cuda.partition(".")[0]),)
-    return tuple(dict.fromkeys((*own, *MAJORS)))
-
-
-def library_name(major: int) -> str:
-    """The name by which the loader knows NVRTC."""
-    return f"nvrtc64_{major}0_0.dll" if _WINDOWS else f"libnvrtc.so.{major}"
-
-
-def _candidates(major: int, path: Iterable[str]) -> Iterator[str]:
-    """What the loader is asked for, in order: what is loaded already is found by its name as well."""
-    name = library_name(major)
-    yield name
-    if _WINDOWS and (found := ctypes.util.find_library(name)):  # a bare name is not looked up on PATH there
-        yield found
-    inside = ("bin", "bin/x86_64") if _WINDOWS else ("lib",)
-    for folder in path:
-        # nvidia/cu13/lib, and nvidia/cuda_nvrtc/lib up to CUDA 12.
-        places = (found for part in inside for found in Path(folder, "nvidia").glob(f"*/{part}/{name}"))
-        yield from map(str, sorted(places))
-
-
-def _load(name: str) -> Any:
-    """A library, or why it does not load."""
-    try:
-        return ctypes.CDLL(name)
-    except OSError as error:
-        return str(error)
-
-
-def _install(major: int, options: str = "") -> str:
-    package = "nvidia-cuda-nvrtc" if major >= 13 else f"nvidia-cuda-nvrtc-cu{major}"
-    return f"pip install {options}'{package}=={major}.*'"

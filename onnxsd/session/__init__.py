@@ -17,7 +17,14 @@ from onnxsd.session.device import (
 from onnxsd.session.providers import Choice, resolve
 from onnxsd.session.runtime import Package, Runtime, available
 from onnxsd.session.session import Session
-from onnxsd.session.settings import ConvSearch, LogLevel, Optimization, Provider, SessionSettings
+from onnxsd.session.settings import (
+    ConvSearch,
+    CustomOperators,
+    LogLevel,
+    Optimization,
+    Provider,
+    SessionSettings,
+)
 from onnxsd.session.specs import TensorSpec
 from onnxsd.session.tensorrt import TensorrtOptions
 
@@ -25,6 +32,7 @@ __all__ = [
     "Binding",
     "Choice",
     "ConvSearch",
+    "CustomOperators",
     "DeviceArray",
     "LogLevel",
     "Optimization",

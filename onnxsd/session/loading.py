@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from onnxsd.errors import OnnxsdError, ProviderFallbackError, UsageError
+from onnxsd.errors import NotReadyError, OnnxsdError, ProviderFallbackError, UsageError
 from onnxsd.session import cuda, placement, runtime, tensorrt
-from onnxsd.session.failures import explain, is_out_of_memory, runtime_exceptions
+from onnxsd.session.failures import explain, first_line, is_out_of_memory, runtime_exceptions
 from onnxsd.session.native_log import capture, severity
-from onnxsd.session.settings import LogLevel, Provider, SessionSettings
+from onnxsd.session.settings import CustomOperators, LogLevel, Provider, SessionSettings
 from onnxsd.session.tensorrt import TensorrtOptions
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,23 @@ def native_options(settings: SessionSettings, provider: Provider) -> Any:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if provider is Provider.TENSORRT:
         options.add_session_config_entry(placement.RECORD, "1")
+    if settings.custom_operators is not None:
+        register(settings.custom_operators, options)
     return options
+
+
+def register(operators: CustomOperators, options: Any) -> None:
+    """Let ONNX Runtime know operators that it does not have; an error with its reason where it refuses."""
+    for name, value in operators.entries:
+        options.add_session_config_entry(name, value)
+    try:
+        # After the entries: the library reads them in this call.
+        options.register_custom_ops_library(str(operators.library))
+    except runtime_exceptions(runtime.load()) as error:
+        raise NotReadyError(
+            f"ONNX Runtime does not take the operators of {operators.library}: {first_line(error)}",
+            hint="install onnxsd again, so that its native library is built anew",
+        ) from error
 
 
 def run_options(settings: SessionSettings, *, graph_id: int | None = None, synchronize: bool = True) -> Any:

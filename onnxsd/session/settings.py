@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ class LogLevel(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomOperators:
+    """Operators that ONNX Runtime does not have itself: the library that brings them, and what it is told.
+
+    entries: of the session's configuration; the library reads them while it is registered.
+    """
+
+    library: Path
+    entries: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
     """How a session is prepared and run; the defaults suit a graph with symbolic sizes on either provider.
 
@@ -82,6 +94,7 @@ class SessionSettings:
         threads: threads within an operator on the CPU; `None` is one for each core.
         gpu_mem_limit_bytes: the most that the session's own CUDA arena may hold.
         tensorrt: how TensorRT builds and keeps the engine of a session on it; None is nothing but defaults.
+        custom_operators: operators that the graph holds beside ONNX Runtime's own; None is none.
     """
 
     optimize: Optimization = Optimization.ALL
@@ -96,6 +109,7 @@ class SessionSettings:
     gpu_mem_limit_bytes: int | None = None
     log: LogLevel = LogLevel.WARNING
     tensorrt: TensorrtOptions | None = None
+    custom_operators: CustomOperators | None = None
 
     def cuda_options(self, device_id: int) -> dict[str, str]:
         """The CUDA provider's options, as the strings it takes."""
