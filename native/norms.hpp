@@ -1,0 +1,108 @@
+// Group and layer normalization of x + skip + bias, and that sum.
+#pragma once
+
+#include <algorithm>
+
+#include "operator.hpp"
+
+struct FusedGroupNorm {
+  static constexpr const char* kName = "FusedGroupNorm";
+  static constexpr Operand kInputs[] = {
+      {ElementType::kFloat16},        // x (batch, height, width, channels)
+      {ElementType::kFloat},          // gamma (channels)
+      {ElementType::kFloat},          // beta (channels)
+      {ElementType::kFloat16, true},  // skip like x, or (batch, channels)
+      {ElementType::kFloat16, true},  // bias (channels)
+  };
+  static constexpr Operand kOutputs[] = {
+      {ElementType::kFloat16},        // y
+      {ElementType::kFloat},          // partials (batch, groups, parts, 2)
+      {ElementType::kFloat16, true},  // the sum
+  };
+  static constexpr int kThreads = 512;
+
+  explicit FusedGroupNorm(const Attributes& attributes)
+      : groups_(attributes.integer("groups")),
+        parts_(attributes.integer("parts")),
+        activation_(attributes.integer("activation")),
+        epsilon_(attributes.number("epsilon")) {}
+
+  void run(const Call& call) const {
+    const Tensor x = call.input(0), gamma = call.input(1), beta = call.input(2), skip = call.input(3),
+                 bias = call.input(4);
+    call.require_that(x.sizes.rank == 4, "x must be (batch, height, width, channels)");
+    const int64_t batch = x.sizes.values[0];
+    const int channels = call.count(x.sizes.last()), vectors = call.vectors(x.sizes);
+    const int pixels = call.count(x.sizes.values[1] * x.sizes.values[2]);
+    const Sizes one_a_channel = {{channels}, 1};
+    call.require_that(gamma.sizes == one_a_channel && beta.sizes == one_a_channel, "gamma and beta are (channels)");
+    call.require_that(!bias || bias.sizes == one_a_channel, "bias is (channels)");
+    const bool rows_only = skip && skip.sizes == Sizes{{batch, channels}, 2};
+    call.require_that(!skip || rows_only || skip.sizes == x.sizes, "skip is like x, or (batch, channels)");
+    call.require_that(vectors <= kThreads, "no more than 4096 channels are known");
+    call.require_that(groups_ > 0 && groups_ <= kThreads && channels % groups_ == 0 && parts_ > 0,
+                      "channels must divide into groups, and parts be positive");
+
+    const void* full = rows_only ? nullptr : skip.data;
+    const void* row = rows_only ? skip.data : nullptr;
+    const int at_once = kThreads / vectors;
+    const int threads = (vectors * at_once + 31) / 32 * 32;
+    void* y = call.output(0, x.sizes);
+    void* partials = call.output(1, {{batch, groups_, parts_, 2}, 4});
+    void* sum = call.output(2, x.sizes);
+    // Nothing is added: the sum, if it is asked for, is written by the kernel that adds nothing to each channel.
+    const int added = full ? 2 : (row || bias || sum ? 1 : 0);
+    call.launch(of(Function::kGroupNormStatisticsPlain, added), {parts_, batch}, threads, x.data, full, row,
+                bias.data, sum, partials, pixels, channels, groups_, parts_, at_once);
+    // What was summed and stored is read in place of its summands.
+    const void* source = sum ? sum : x.data;
+    const void* nothing = nullptr;
+    call.launch(of(Function::kGroupNormApplyPlain, sum ? 0 : added), {parts_, batch}, threads, source,
+                sum ? nothing : full, sum ? nothing : row, sum ? nothing : bias.data, gamma.data, beta.data,
+                partials, y, pixels, channels, groups_, parts_, at_once, epsilon_, activation_);
+  }
+
+ private:
+  static Function of(Function plain, int added) { return static_cast<Function>(static_cast<int>(plain) + added); }
+
+  int groups_, parts_, activation_;
+  float epsilon_;
+};
+
+struct FusedLayerNorm {
+  static constexpr const char* kName = "FusedLayerNorm";
+  static constexpr Operand kInputs[] = {
+      {ElementType::kFloat16},        // x (…, width)
+      {ElementType::kFloat16},        // gamma (width)
+      {ElementType::kFloat16},        // beta (width)
+      {ElementType::kFloat16, true},  // skip like x
+      {ElementType::kFloat16, true},  // bias (width)
+  };
+  static constexpr Operand kOutputs[] = {
+      {ElementType::kFloat16},        // y
+      {ElementType::kFloat16, true},  // the sum
+  };
+  static constexpr int kWarp = 32, kRowsPerBlock = 4, kMostVectors = 8;
+
+  explicit FusedLayerNorm(const Attributes& attributes) : epsilon_(attributes.number("epsilon")) {}
+
+  void run(const Call& call) const {
+    const Tensor x = call.input(0), gamma = call.input(1), beta = call.input(2), skip = call.input(3),
+                 bias = call.input(4);
+    const int vectors = call.vectors(x.sizes), rows = call.count(x.sizes.lines());
+    const Sizes one_a_column = {{x.sizes.last()}, 1};
+    call.require_that(gamma.sizes == one_a_column && beta.sizes == one_a_column, "gamma and beta are (width)");
+    call.require_that(!bias || bias.sizes == one_a_column, "bias is (width)");
+    call.require_that(!skip || skip.sizes == x.sizes, "skip is like x");
+    const int a_thread = (vectors + kWarp - 1) / kWarp;
+    call.require_that(a_thread <= kMostVectors, "no width above 2048 is known");
+    void* y = call.output(0, x.sizes);
+    void* sum = call.output(1, x.sizes);
+    const auto function = static_cast<Function>(static_cast<int>(Function::kLayerNorm1) + a_thread - 1);
+    call.launch(function, {(rows + kRowsPerBlock - 1) / kRowsPerBlock, 1}, kWarp * kRowsPerBlock, x.data, skip.data,
+                bias.data, gamma.data, beta.data, y, sum, rows, vectors, epsilon_);
+  }
+
+ private:
+  float epsilon_;
+};

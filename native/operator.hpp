@@ -1,0 +1,101 @@
+// How an operator is put into ONNX Runtime: OperatorOf<Kernel> is an OrtCustomOp for a class like this:
+//
+//   struct Kernel {
+//     static constexpr const char* kName = "GEGLU";
+//     static constexpr Operand kInputs[] = {{ElementType::kFloat16}, …};
+//     static constexpr Operand kOutputs[] = {{ElementType::kFloat16}, …};
+//     explicit Kernel(const Attributes&);   // made once for each node
+//     void run(const Call&) const;          // once a run
+//   };
+#pragma once
+
+#include <iterator>
+#include <memory>
+#include <new>
+
+#include "call.hpp"
+
+struct Operand {
+  ElementType type;
+  bool optional = false;
+};
+
+// A node's attributes; each must be there.
+class Attributes {
+ public:
+  Attributes(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
+  int integer(const char* name) const {
+    int64_t value = 0;
+    require(api_.KernelInfoGetAttribute_int64(info_, name, &value));
+    if (value < 0 || value > 0x7fffffff) fail(api_, ORT_INVALID_ARGUMENT, "onnxsd: %s is out of range", name);
+    return static_cast<int>(value);
+  }
+  float number(const char* name) const {
+    float value = 0.0f;
+    require(api_.KernelInfoGetAttribute_float(info_, name, &value));
+    return value;
+  }
+
+ private:
+  const OrtApi& api_;
+  const OrtKernelInfo* info_;
+};
+
+template <class Kernel>
+struct OperatorOf : OrtCustomOp {
+  const Device* device = nullptr;
+
+  OperatorOf() : OrtCustomOp{} {
+    version = kApiVersion;
+    GetName = [](const OrtCustomOp*) { return Kernel::kName; };
+    GetExecutionProviderType = [](const OrtCustomOp* op) { return self(op).device->provider; };
+    GetInputTypeCount = [](const OrtCustomOp*) { return std::size(Kernel::kInputs); };
+    GetInputType = [](const OrtCustomOp*, size_t index) { return Kernel::kInputs[index].type; };
+    GetInputCharacteristic = [](const OrtCustomOp*, size_t index) { return is(Kernel::kInputs[index]); };
+    GetInputMemoryType = [](const OrtCustomOp*, size_t) { return 0; };  // on the device
+    GetOutputTypeCount = [](const OrtCustomOp*) { return std::size(Kernel::kOutputs); };
+    GetOutputType = [](const OrtCustomOp*, size_t index) { return Kernel::kOutputs[index].type; };
+    GetOutputCharacteristic = [](const OrtCustomOp*, size_t index) { return is(Kernel::kOutputs[index]); };
+    GetVariadicInputMinArity = GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
+    GetVariadicOutputMinArity = GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
+    GetStartVersion = GetEndVersion = [](const OrtCustomOp*) { return 1; };
+    CreateKernelV2 = Create;
+    KernelComputeV2 = Compute;
+    KernelDestroy = [](void* node) { delete static_cast<Node*>(node); };
+  }
+
+ private:
+  // One node of a session's graph.
+  struct Node {
+    Kernel kernel;
+    const OrtApi& api;
+    const Device& device;
+  };
+
+  static const OperatorOf& self(const OrtCustomOp* op) { return *static_cast<const OperatorOf*>(op); }
+  static Characteristic is(const Operand& operand) {
+    return operand.optional ? Characteristic::kOptional : Characteristic::kRequired;
+  }
+
+  static OrtStatus* ORT_CALL Create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info,
+                                    void** node) noexcept {
+    try {
+      *node = new Node{Kernel(Attributes(*api, info)), *api, *self(op).device};
+      return nullptr;
+    } catch (const Failure& failure) {
+      return failure.status;
+    } catch (const std::bad_alloc&) {
+      return api->CreateStatus(ORT_FAIL, "onnxsd: out of memory");
+    }
+  }
+
+  static OrtStatus* ORT_CALL Compute(void* opaque, OrtKernelContext* context) noexcept {
+    const Node& node = *static_cast<const Node*>(opaque);
+    try {
+      node.kernel.run(Call(Kernel::kName, node.api, node.device, context));
+      return nullptr;
+    } catch (const Failure& failure) {
+      return failure.status;
+    }
+  }
+};

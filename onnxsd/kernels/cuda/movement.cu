@@ -1,0 +1,79 @@
+// Sums that are written once, to where they are needed: in place, beside another tensor, or four times.
+
+constexpr int kPerThread = 4;
+
+// x + skip + row + bias at one vector of eight; what is not given is null. row has a line for each image.
+__device__ __forceinline__ Packed sum_at(const Packed* x, const Packed* skip, const Packed* row,
+                                         const Packed* bias, long long at, long long row_at, int vector) {
+  const Packed own = x[at];
+  if (!skip && !row && !bias) return own;
+  float numbers[kWidth];
+  widen(own, numbers);
+  if (skip) add(numbers, skip[at]);
+  if (row) add(numbers, row[row_at + vector]);
+  if (bias) add(numbers, bias[vector]);
+  return narrow(numbers);
+}
+
+// y (lines, vectors) = x + skip + row + bias; row (images, vectors), `lines_per_row` lines to an image.
+extern "C" __global__ void __launch_bounds__(256) addition(const Packed* x, const Packed* skip,
+                                                           const Packed* row, const Packed* bias, Packed* y,
+                                                           int lines, int vectors, int lines_per_row) {
+  wait_for_earlier_kernels();
+  let_the_next_kernel_start();
+  const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
+  const int vector = static_cast<int>(thread % vectors);
+  const int first = static_cast<int>(thread / vectors) * kPerThread;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    const int line = first + i;
+    const long long at = static_cast<long long>(line) * vectors + vector;
+    if (line < lines)
+      y[at] = sum_at(x, skip, row, bias, at, static_cast<long long>(line / lines_per_row) * vectors, vector);
+  }
+}
+
+// y (lines, vectors + others): x + skip + bias (lines, vectors), and beside it other (lines, others).
+extern "C" __global__ void __launch_bounds__(256) concatenation(const Packed* x, const Packed* skip,
+                                                                const Packed* bias, const Packed* other,
+                                                                Packed* y, int lines, int vectors, int others) {
+  wait_for_earlier_kernels();
+  let_the_next_kernel_start();
+  const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
+  const int both = vectors + others;
+  const int vector = static_cast<int>(thread % both);
+  const int first = static_cast<int>(thread / both) * kPerThread;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    const long long line = first + i;
+    if (line < lines)
+      y[line * both + vector] =
+          vector < vectors ? sum_at(x, skip, nullptr, bias, line * vectors + vector, 0, vector)
+                           : other[line * others + (vector - vectors)];
+  }
+}
+
+// y (images, height, width, vectors), each pixel of x + skip + bias (images, ⌈height/2⌉, ⌈width/2⌉, vectors) at
+// two rows and two columns; where a size is odd the last ones have no second.
+extern "C" __global__ void __launch_bounds__(256) upsampling(const Packed* x, const Packed* skip,
+                                                             const Packed* bias, Packed* y, int images,
+                                                             int height, int width, int vectors) {
+  wait_for_earlier_kernels();
+  let_the_next_kernel_start();
+  const int rows = (height + 1) / 2, columns = (width + 1) / 2;
+  const long long thread = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const long long pixel = thread / vectors;
+  const int vector = static_cast<int>(thread - pixel * vectors);
+  if (pixel >= static_cast<long long>(images) * rows * columns) return;
+  const int column = static_cast<int>(pixel % columns);
+  const long long above = pixel / columns;
+  const int row = static_cast<int>(above % rows);
+  const Packed value = sum_at(x, skip, nullptr, bias, thread, 0, vector);
+  const long long corner = ((above / rows * height + 2 * row) * width + 2 * column) * vectors + vector;
+  const long long below = static_cast<long long>(width) * vectors;
+  const bool right = 2 * column + 1 < width, down = 2 * row + 1 < height;
+  y[corner] = value;
+  if (right) y[corner + vectors] = value;
+  if (down) y[corner + below] = value;
+  if (right && down) y[corner + below + vectors] = value;
+}
