@@ -8,15 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-OUT_OF_MEMORY, INVALID_CONTEXT, INVALID_VALUE = 2, 201, 1
+OUT_OF_MEMORY, INVALID_CONTEXT, INVALID_VALUE, NO_BINARY, NOT_FOUND = 2, 201, 1, 209, 500
 NAMES = {
     INVALID_VALUE: b"CUDA_ERROR_INVALID_VALUE",
     OUT_OF_MEMORY: b"CUDA_ERROR_OUT_OF_MEMORY",
     100: b"CUDA_ERROR_NO_DEVICE",
     101: b"CUDA_ERROR_INVALID_DEVICE",
     INVALID_CONTEXT: b"CUDA_ERROR_INVALID_CONTEXT",
+    NO_BINARY: b"CUDA_ERROR_NO_BINARY_FOR_GPU",
+    NOT_FOUND: b"CUDA_ERROR_NOT_FOUND",
     700: b"CUDA_ERROR_ILLEGAL_ADDRESS",
 }
+# How the fake's images begin.
+CUBIN = b"fake cubin\n"
 # What a device's memory is aligned to.
 ALIGNMENT = 256
 _WITHOUT_CONTEXT = {
@@ -37,8 +41,10 @@ class FakeCuda:
     """Give it to `Driver`. Every call is looked up by its name in libcuda.
 
     device, pinned: what is alive, by address. allocated: every size of device memory that was given, in
-    order. streams: what each has still to do. misused: what a device would have paid for with wrong bytes or
-    a crash.
+    order. streams: what each has still to do. modules: the images that are loaded, by module; an image of the
+    fake is `CUBIN` and the names of its functions, each in a line. functions: their names, by the address that
+    was given; `loaded` are those in the device's memory. absent: calls that this driver does not have.
+    misused: what a device would have paid for with wrong bytes or a crash.
     """
 
     def __init__(self, total_bytes: int = 1 << 30, devices: int = 1) -> None:
@@ -49,6 +55,12 @@ class FakeCuda:
         self.allocated: list[int] = []
         self.streams: dict[int, list[Copy]] = {}
         self.misused: list[str] = []
+        self.absent: set[str] = set()
+        self.modules: dict[int, bytes] = {}
+        self.functions: dict[int, str] = {}
+        self.loaded: set[int] = set()
+        # Called by native code alone: an address is all that Python wants of it.
+        self.cuLaunchKernelEx = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: INVALID_VALUE)
         self.calls: dict[str, int] = {}
         self._current: dict[int, list[int]] = {}
         self._left: list[Copy] = []
@@ -71,6 +83,10 @@ class FakeCuda:
             "cuStreamDestroy_v2": self._destroy_stream,
             "cuStreamSynchronize": self._synchronize,
             "cuMemcpyHtoDAsync_v2": self._copy,
+            "cuModuleLoadData": self._load_module,
+            "cuModuleUnload": self._unload_module,
+            "cuModuleGetFunction": self._get_function,
+            "cuFuncLoad": self._load_function,
         }
 
     def fail(self, name: str, status: int, *, after: int = 0) -> None:
@@ -92,7 +108,7 @@ class FakeCuda:
         return not (self.pinned or self.streams or self.misused)
 
     def __getattr__(self, name: str) -> Callable[..., int]:
-        if not name.startswith("cu"):
+        if not name.startswith("cu") or name in self.absent:
             raise AttributeError(name)
         return lambda *arguments: self._call(name, *arguments)
 
@@ -179,6 +195,29 @@ class FakeCuda:
         for copy in self.streams[stream.value]:
             ctypes.memmove(copy.target, copy.source, copy.size_bytes)
         self.streams[stream.value].clear()
+        return 0
+
+    def _load_module(self, module: Any, image: Any) -> int:
+        if not image.value.startswith(CUBIN):
+            return NO_BINARY
+        self._named += 1
+        module._obj.value = self._named
+        self.modules[self._named] = image.value
+        return 0
+
+    def _unload_module(self, module: Any) -> int:
+        return 0 if self.modules.pop(module.value, None) else INVALID_VALUE
+
+    def _get_function(self, function: Any, module: Any, name: bytes) -> int:
+        if name not in self.modules[module.value].removeprefix(CUBIN).split():
+            return NOT_FOUND
+        self._named += 1
+        function._obj.value = self._named
+        self.functions[self._named] = name.decode()
+        return 0
+
+    def _load_function(self, function: Any) -> int:
+        self.loaded.add(function.value)
         return 0
 
 

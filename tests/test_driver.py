@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cuda import FakeCuda
+from fake_cuda import CUBIN, FakeCuda
 
 from onnxsd.errors import DeviceMemoryError, NotReadyError, ProviderFallbackError, ResourceError
 from onnxsd.session import block as blocks
@@ -112,6 +112,46 @@ class TestDriver:
         driver.destroy_stream(stream)
         driver.free_pinned(source)
         assert cuda.nothing_on_the_host
+
+    def test_loads_kernels_before_they_are_launched(self, cuda: FakeCuda, driver: Driver) -> None:
+        module = driver.load_module(CUBIN + b"first\nsecond\n")
+        first, second = driver.function(module, "first"), driver.function(module, "second")
+
+        assert cuda.functions == {first: "first", second: "second"}
+        assert cuda.loaded == {first, second}
+        driver.unload_module(module)
+        assert not cuda.modules
+
+    def test_takes_kernels_from_a_driver_that_loads_them_late_too(
+        self, cuda: FakeCuda, driver: Driver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cuda, "absent", {"cuFuncLoad"})
+
+        function = driver.function(driver.load_module(CUBIN + b"first"), "first")
+        assert cuda.functions == {function: "first"}
+        assert not cuda.loaded
+
+    def test_refuses_kernels_of_another_gpu(self, driver: Driver) -> None:
+        with pytest.raises(NotReadyError, match="cuModuleLoadData failed: CUDA_ERROR_NO_BINARY_FOR_GPU"):
+            driver.load_module(b"\x7fELF")
+
+    def test_refuses_a_kernel_that_is_not_there(self, driver: Driver) -> None:
+        with pytest.raises(NotReadyError, match="cuModuleGetFunction failed: CUDA_ERROR_NOT_FOUND"):
+            driver.function(driver.load_module(CUBIN + b"first"), "second")
+
+    def test_says_where_kernels_are_launched(self, cuda: FakeCuda, driver: Driver) -> None:
+        launch = ctypes.CFUNCTYPE(ctypes.c_int)(driver.launcher())
+
+        assert launch() == cuda.cuLaunchKernelEx() != 0
+
+    def test_is_too_old_to_launch_kernels(
+        self, cuda: FakeCuda, driver: Driver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(cuda, "cuLaunchKernelEx")
+        monkeypatch.setattr(cuda, "absent", {"cuLaunchKernelEx"})
+
+        with pytest.raises(NotReadyError, match=r"no cuLaunchKernelEx, which came with CUDA 11\.8"):
+            driver.launcher()
 
     def test_without_its_library_is_a_provider_that_cannot_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(drivers, "LIBRARY", "libno-such-cuda.so.1")

@@ -1,11 +1,12 @@
-"""NVIDIA's driver, as far as memory goes: what ONNX Runtime's Python interface has no words for.
+"""NVIDIA's driver, as far as memory and kernels go: what ONNX Runtime's Python interface has no words for.
 
 ONNX Runtime takes device tensors from an arena that never gives memory back, and uploads from pageable
 memory. The driver's own calls allocate exactly, free for real, say how much is free, and copy from pinned
 memory. `libcuda` is part of the driver, so it is there wherever CUDA runs, and its context is the one that
 ONNX Runtime's CUDA provider works in (the device's primary context).
 
-Source: CUDA Driver API, sections Memory Management, Primary Context Management, Stream Management.
+Source: CUDA Driver API, sections Memory Management, Primary Context Management, Stream Management, Module
+Management, Execution Control.
 """
 
 from __future__ import annotations
@@ -97,6 +98,36 @@ class Driver:
     def wait(self, stream: int) -> None:
         """Return when everything given to a stream is done."""
         self._call("cuStreamSynchronize", ctypes.c_void_p(stream))
+
+    def load_module(self, image: bytes) -> int:
+        """The module of a cubin, which is in the device's memory from now on."""
+        module = ctypes.c_void_p()
+        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(image), doing="load kernels")
+        return int(module.value or 0)
+
+    def unload_module(self, module: int) -> None:
+        """Give a module back; none of its functions may be used afterwards."""
+        self._call("cuModuleUnload", ctypes.c_void_p(module))
+
+    def function(self, module: int, name: str) -> int:
+        """A kernel of a module, ready to be launched."""
+        function = ctypes.c_void_p()
+        self._call("cuModuleGetFunction", ctypes.byref(function), ctypes.c_void_p(module), name.encode())
+        # Drivers since CUDA 12.4. Otherwise it may be loaded by its first launch, which can wait for the whole
+        # device, and that while another thread captures a graph (CUDA Programming Guide, Lazy Loading).
+        if hasattr(self._library, "cuFuncLoad"):
+            self._call("cuFuncLoad", function)
+        return int(function.value or 0)
+
+    def launcher(self) -> int:
+        """The address of `cuLaunchKernelEx`, for native code that launches kernels by itself."""
+        try:
+            return ctypes.cast(self._library.cuLaunchKernelEx, ctypes.c_void_p).value or 0
+        except AttributeError as error:
+            raise NotReadyError(
+                "the NVIDIA driver has no cuLaunchKernelEx, which came with CUDA 11.8",
+                hint="run `onnxsd doctor`, which names the driver to install",
+            ) from error
 
     def _call(self, name: str, *arguments: Any, doing: str | None = None) -> None:
         status = self._status(name, *arguments)
