@@ -42,8 +42,8 @@ class FakeCuda:
 
     device, pinned: what is alive, by address. allocated: every size of device memory that was given, in
     order. streams: what each has still to do. modules: the images that are loaded, by module; an image of the
-    fake is `CUBIN` and the names of its functions, each in a line. functions: their names, by the address that
-    was given; `loaded` are those in the device's memory. absent: calls that this driver does not have.
+    fake is `CUBIN` and the names of its functions, each in a line. functions: their names, by the address
+    that was given; `loaded` are those in the device's memory. absent: calls that this driver does not have.
     misused: what a device would have paid for with wrong bytes or a crash.
     """
 

@@ -113,8 +113,8 @@ class Driver:
         """A kernel of a module, ready to be launched."""
         function = ctypes.c_void_p()
         self._call("cuModuleGetFunction", ctypes.byref(function), ctypes.c_void_p(module), name.encode())
-        # Drivers since CUDA 12.4. Otherwise it may be loaded by its first launch, which can wait for the whole
-        # device, and that while another thread captures a graph (CUDA Programming Guide, Lazy Loading).
+        # Since CUDA 12.4. Otherwise its first launch may load it, which can wait for the whole device,
+        # and that while another thread captures a graph (CUDA Programming Guide, Lazy Loading).
         if hasattr(self._library, "cuFuncLoad"):
             self._call("cuFuncLoad", function)
         return int(function.value or 0)
