@@ -62,7 +62,7 @@ class CubinCache:
         except FileNotFoundError:
             return Entry()
         except OSError as error:
-            return Entry(fault=_told(error))
+            return Entry(fault=_told(path, error))
         content = kept[len(_MAGIC) + _DIGEST_BYTES :]
         if not content or kept != _sealed(key, content):
             return Entry(fault=f"{path} is damaged")
@@ -76,7 +76,7 @@ class CubinCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._replace(self._path(key), _sealed(key, content))
         except OSError as error:
-            return _told(error)
+            return _told(self.folder, error)
         self._leave_the_newest()
         return None
 
@@ -130,6 +130,6 @@ def _modified(paths: Iterable[Path]) -> dict[Path, float]:
     return found
 
 
-def _told(error: OSError) -> str:
-    """An error of the file system, with the file that it names."""
-    return f"{error.filename}: {error.strerror}" if error.strerror and error.filename else str(error)
+def _told(place: Path, error: OSError) -> str:
+    """What the file system refused, and where."""
+    return f"{place}: {error.strerror or error}"
