@@ -1,4 +1,4 @@
-"""Models of one `com.microsoft` node each, as the cuda target emits them, of shapes that its kernels take."""
+"""Models of one fused node each, as the targets cuda and own emit them, of shapes that its kernels take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsd.ops.graph import Graph
+from onnxsd.ops.operators import OPERATORS, Value
 from onnxsd.tensors import DType
 
 Array = npt.NDArray[Any]
@@ -18,23 +19,33 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One operator with operands of these shapes, of which those in `weights` are initializers."""
+    """One operator with operands of these shapes, of which those in `weights` are initializers.
+
+    An operand that is left out has None for a shape.
+    """
 
     operator: str
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...] | None, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[int, ...] = (0,)
     weights: tuple[int, ...] = ()
     # Operands that stay float32 whatever the type of the others.
     float32: tuple[int, ...] = ()
 
+    @property
+    def domain(self) -> str:
+        """Where the operator lives."""
+        return OPERATORS[self.operator].domain
+
     def model(self, dtype: DType) -> ir.Model:
         """The model with inputs `x0`, `x1`, … and an output `y0`, `y1`, … for each of `outputs`."""
         graph = Graph(self.operator)
-        operands = []
+        operands: list[Value | None] = []
         for index, shape in enumerate(self.shapes):
-            if index in self.weights:
-                operands.append(graph.constant(self.numbers(dtype)[index], f"x{index}"))
+            if shape is None:
+                operands.append(None)
+            elif index in self.weights:
+                operands.append(graph.constant(self.numbers(dtype)[f"x{index}"], f"x{index}"))
             else:
                 operands.append(graph.input(f"x{index}", self._dtype(index, dtype), shape))
         values = graph.emit_all(self.operator, *operands, outputs=self.outputs, **self.attributes)
@@ -42,20 +53,22 @@ class Node:
             graph.output(f"y{index}", value)
         return graph.finish({}).model
 
-    def numbers(self, dtype: DType) -> list[Array]:
-        """Random operands; weights are small enough for sums over them to stay near 1."""
+    def numbers(self, dtype: DType) -> dict[str, Array]:
+        """Random operands by name; weights are small enough for sums over them to stay near 1."""
         generator = np.random.default_rng(0)
-        made = []
+        made = {}
         for index, shape in enumerate(self.shapes):
+            if shape is None:
+                continue
             spread = np.prod(shape[1:]) ** -0.5 if index in self.weights and len(shape) > 1 else 1.0
             numbers = generator.standard_normal(shape) * spread
-            made.append(numbers.astype(np.float16).astype(self._dtype(index, dtype).numpy_name))
+            made[f"x{index}"] = numbers.astype(np.float16).astype(self._dtype(index, dtype).numpy_name)
         return made
 
     def feeds(self, dtype: DType) -> dict[str, Array]:
         """The inputs."""
-        numbers = self.numbers(dtype)
-        return {f"x{i}": array for i, array in enumerate(numbers) if i not in self.weights}
+        weights = {f"x{index}" for index in self.weights}
+        return {name: array for name, array in self.numbers(dtype).items() if name not in weights}
 
     def _dtype(self, index: int, dtype: DType) -> DType:
         return DType.FLOAT32 if index in self.float32 else dtype
@@ -67,7 +80,26 @@ STRIDED: Mapping[str, Any] = {**SAME, "strides": (2, 2), "pads": (0, 0, 1, 1)}
 POINT: Mapping[str, Any] = {**CONV, "kernel_shape": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0)}
 GROUPS: Mapping[str, Any] = {"groups": 32, "epsilon": 1e-5, "activation": 1, "channels_last": 1}
 PLAIN: Mapping[str, Any] = {**GROUPS, "epsilon": 0.01, "activation": 0}
-MAP, CHANNELS, TOKENS = (2, 8, 6, 320), (320,), (2, 48, 320)
+OWN_GROUPS: Mapping[str, Any] = {"groups": 32, "epsilon": 1e-5, "activation": 1, "parts": 3}
+MAP, ROWS, CHANNELS, TOKENS = (2, 8, 6, 320), (2, 320), (320,), (2, 48, 320)
+
+
+def _fused_group_norm(attributes: Mapping[str, Any], *addends: tuple[int, ...] | None) -> Node:
+    """The norm of a feature map and addends, and the sum where there are any."""
+    return Node(
+        operator="FusedGroupNorm", shapes=(MAP, CHANNELS, CHANNELS, *addends), attributes=attributes,
+        outputs=(0, 2) if addends else (0,), weights=(1, 2, 4), float32=(1, 2),
+    )  # fmt: skip
+
+
+def _fused_layer_norm(epsilon: float, *addends: tuple[int, ...] | None) -> Node:
+    """The norm of tokens and addends, and the sum where there are any."""
+    return Node(
+        operator="FusedLayerNorm", shapes=(TOKENS, CHANNELS, CHANNELS, *addends),
+        attributes={"epsilon": epsilon}, outputs=(0, 1) if addends else (0,), weights=(1, 2, 4),
+    )  # fmt: skip
+
+
 NODES: Mapping[str, Node] = {
     "NhwcConv": Node(
         operator="NhwcConv", shapes=(MAP, (64, 3, 3, 320), (64,)), attributes=SAME, weights=(1, 2)
@@ -131,4 +163,38 @@ NODES: Mapping[str, Node] = {
     "Gelu": Node(operator="Gelu", shapes=(TOKENS,)),
     "QuickGelu": Node(operator="QuickGelu", shapes=(TOKENS,), attributes={"alpha": 1.702}),
     "SiLU": Node(operator="QuickGelu", shapes=(TOKENS,), attributes={"alpha": 1.0}),
+    "FusedGroupNorm": _fused_group_norm(OWN_GROUPS),
+    "FusedGroupNorm without activation": _fused_group_norm({**OWN_GROUPS, "activation": 0, "epsilon": 0.01}),
+    "FusedGroupNorm of a sum": _fused_group_norm(OWN_GROUPS, MAP, CHANNELS),
+    "FusedGroupNorm of a residual": _fused_group_norm(OWN_GROUPS, MAP),
+    "FusedGroupNorm of a bias": _fused_group_norm(OWN_GROUPS, None, CHANNELS),
+    "FusedGroupNorm with rows": _fused_group_norm(OWN_GROUPS, ROWS, CHANNELS),
+    "FusedGroupNorm with rows alone": _fused_group_norm({**OWN_GROUPS, "parts": 1}, ROWS),
+    "FusedLayerNorm": _fused_layer_norm(1e-5),
+    "FusedLayerNorm of a sum": _fused_layer_norm(0.01, TOKENS, CHANNELS),
+    "FusedLayerNorm of a residual": _fused_layer_norm(1e-5, TOKENS),
+    "FusedLayerNorm of a bias": _fused_layer_norm(1e-5, None, CHANNELS),
+    "GEGLU": Node(operator="GEGLU", shapes=((2, 12, 80), (80,)), weights=(1,)),
+    "UpsampleNearest": Node(
+        operator="UpsampleNearest", shapes=(MAP,), attributes={"height": 16, "width": 12}
+    ),
+    "UpsampleNearest to odd sizes": Node(
+        operator="UpsampleNearest", shapes=(MAP, MAP, CHANNELS), attributes={"height": 15, "width": 11},
+        weights=(2,),
+    ),
+    "UpsampleNearest of a bias": Node(
+        operator="UpsampleNearest", shapes=(MAP, None, CHANNELS), attributes={"height": 15, "width": 12},
+        weights=(2,),
+    ),
+    "FusedAdd": Node(operator="FusedAdd", shapes=(MAP, MAP, CHANNELS), weights=(2,)),
+    "FusedAdd of a bias": Node(operator="FusedAdd", shapes=(TOKENS, None, CHANNELS), weights=(2,)),
+    "FusedAdd of a residual": Node(operator="FusedAdd", shapes=(ROWS, ROWS)),
+    "FusedAdd of rows": Node(operator="FusedAdd", shapes=(MAP, ROWS, CHANNELS), weights=(2,)),
+    "FusedConcat": Node(operator="FusedConcat", shapes=(MAP, (2, 8, 6, 64))),
+    "FusedConcat of a sum": Node(
+        operator="FusedConcat", shapes=(MAP, (2, 8, 6, 64), MAP, CHANNELS), weights=(3,)
+    ),
+    "FusedConcat of a bias": Node(
+        operator="FusedConcat", shapes=(MAP, (2, 8, 6, 64), None, CHANNELS), weights=(3,)
+    ),
 }  # fmt: skip

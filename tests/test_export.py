@@ -25,8 +25,10 @@ from safetensors.numpy import load_file, save_file
 from onnxsd.artifact.folder import Folder, files_of, hash_of, open_folder
 from onnxsd.errors import ResourceError, UsageError
 from onnxsd.export import placing
+from onnxsd.export.export import Silent, export
 from onnxsd.export.placing import new_folder
-from onnxsd.ops import Target
+from onnxsd.export.source import resolve
+from onnxsd.ops import EXPORTED, Target
 from onnxsd.tensors import DType
 from onnxsd.weights import stream
 
@@ -100,7 +102,7 @@ def test_other_pipelines(name: str, parts: list[str], workshop: Workshop) -> Non
     assert present <= set(names_in(folder.path)) | {"vae"}
 
 
-@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize("target", EXPORTED)
 def test_every_file_of_the_folder_is_in_the_manifest(target: Target, workshop: Workshop) -> None:
     folder = workshop.export(target=target, precision=DType.FLOAT16)
 
@@ -120,7 +122,7 @@ def test_files_that_nobody_reads_are_not_copied(workshop: Workshop, tmp_path: Pa
     assert not stray_names & {path.name for path in (tmp_path / "out").rglob("*")}
 
 
-@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize("target", EXPORTED)
 def test_opset_and_ir_version_are_old_enough(target: Target, workshop: Workshop) -> None:
     for entry in workshop.export(target=target, precision=DType.FLOAT16).manifest.components:
         path = workshop.export(target=target, precision=DType.FLOAT16).path / entry.model.path
@@ -718,6 +720,19 @@ def test_a_tensor_that_no_part_of_the_vae_owns_is_named(workshop: Workshop, tmp_
 
     assert result.exit_code == 3
     assert "unexpected weights: adapter.weight [3]" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_in_operators_that_no_other_tool_has(workshop: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^no file is written in own: only .* \(export in cuda or portable\)"):
+        export(
+            resolve(str(workshop.checkpoint())), tmp_path / "out",
+            target=Target.OWN, precision=DType.FLOAT16, choice=None, report=Silent(),
+        )  # fmt: skip
+    result = run("export", workshop.checkpoint(), tmp_path / "out", "--target", "own")
+
+    assert result.exit_code == 2
+    assert "'own' is not one of 'cuda', 'portable', 'auto'" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

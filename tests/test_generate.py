@@ -25,7 +25,7 @@ from onnxsd.engine.pipeline import Pipeline
 from onnxsd.errors import UsageError
 from onnxsd.imaging.carrier import read_text
 from onnxsd.imaging.metadata import GenerationRecord, parse_parameters
-from onnxsd.ops import Target
+from onnxsd.ops import EXPORTED
 from onnxsd.samplers import SAMPLERS
 from onnxsd.tensors import DType
 
@@ -97,7 +97,7 @@ def test_a_picture_says_how_it_was_made(model: Path, here: Path) -> None:
 def test_a_cuda_export_makes_the_same_image_on_a_cpu(workshop: Workshop, here: Path) -> None:
     # Of fp16 weights, for the cuda target keeps a checkpoint's float32 where its kernels take nothing else.
     source = workshop.checkpoint(dtype=DType.FLOAT16)
-    for target in Target:
+    for target in EXPORTED:
         out = here / f"{target.value}-export"
         exported = run("export", source, out, "--target", target.value, "--check", "none")
         assert exported.exit_code == 0

@@ -20,7 +20,7 @@ from onnxsd.engine.pipeline import Pipeline
 from onnxsd.models import catalogue
 from onnxsd.models.components import COMPONENTS, Blueprint
 from onnxsd.models.twin import narrow
-from onnxsd.ops import Target
+from onnxsd.ops import EXPORTED, Target
 from onnxsd.session import Optimization, Provider, Session, SessionSettings, to_device
 from onnxsd.tensors import DType
 from onnxsd.verify.bodies import with_reference_bodies
@@ -128,7 +128,7 @@ def psnr(found: Array, exact: Array) -> float:
     return float(-10 * np.log10(np.mean((found - exact) ** 2)))
 
 
-@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize("target", EXPORTED)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_device_loop_is_the_host_loop(workshop: Workshop, sampler: str, target: Target) -> None:
     folder = workshop.export(target=target).path

@@ -14,7 +14,7 @@ from checkpoints import Workshop, change_json, locked_folder, run
 from click.testing import Result
 
 from onnxsd.artifact.folder import files_of, open_folder
-from onnxsd.ops import Target
+from onnxsd.ops import EXPORTED, Target
 from onnxsd.tensors import DType
 
 DATA = "unet/model.onnx_data"
@@ -97,7 +97,7 @@ def verified(workshop: Workshop) -> Callable[[Target], Result]:
     return verify
 
 
-@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize("target", EXPORTED)
 def test_a_whole_folder_passes(
     target: Target, workshop: Workshop, verified: Callable[[Target], Result]
 ) -> None:
@@ -124,7 +124,7 @@ def test_verify_changes_nothing(folder: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("target", Target)
+@pytest.mark.parametrize("target", EXPORTED)
 def test_a_folder_that_may_only_be_read_is_verified(
     target: Target, workshop: Workshop, verified: Callable[[Target], Result]
 ) -> None:
@@ -248,6 +248,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "another target": (
         edit("onnxsd.json", lambda path: change_json(path, target="rocm")),
         "onnxsd.json cannot be used: target rocm (export again with this version)",
+    ),
+    "a target that no file is written in": (
+        edit("onnxsd.json", lambda path: change_json(path, target="own")),
+        "onnxsd.json cannot be used: target own (export again with this version)",
     ),
     "another component": (
         edit("onnxsd.json", lambda path: change_component(path, name="transformer")),

@@ -21,7 +21,7 @@ from onnxsd.models import catalogue
 from onnxsd.models.components import Blueprint, Component, Stepwise, component
 from onnxsd.models.conditioning import Prepared, Projections, author_projections
 from onnxsd.models.twin import narrow
-from onnxsd.ops import Ops, Scope, Target, Tensor
+from onnxsd.ops import EXPORTED, Ops, Scope, Target, Tensor
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.samplers import Table, find, parse, run, table_for
 from onnxsd.samplers.registry import SAMPLERS
@@ -130,7 +130,7 @@ def on_the_host(work: Denoising) -> Array:
     return run(work.table, call, work.latents, noise=None if noise is None else lambda index: noise[index])
 
 
-@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize("target", EXPORTED)
 @pytest.mark.parametrize("guidance", [True, False])
 @pytest.mark.parametrize("sampler", [sampler.key for sampler in SAMPLERS])
 def test_every_sampler_in_the_graph_gives_the_bits_of_the_host(
@@ -164,7 +164,7 @@ def twin(name: str) -> Blueprint:
     return Blueprint(component=component("unet"), config=narrow(pipeline.models["unet"], depth=2), time_ids=6)
 
 
-@pytest.mark.parametrize("target", list(Target))
+@pytest.mark.parametrize("target", EXPORTED)
 @pytest.mark.parametrize("name", ["sdxl-base-1.0", "sd-1.5"])
 @pytest.mark.parametrize("guidance", [True, False])
 def test_what_is_computed_before_the_loop_is_what_each_call_would_compute(

@@ -22,7 +22,7 @@ from onnxsd.errors import ResourceError, UsageError
 from onnxsd.export import synthetic
 from onnxsd.models import catalogue, clip, unet_config, vae
 from onnxsd.models.components import COMPONENTS, Blueprint
-from onnxsd.ops import Target
+from onnxsd.ops import EXPORTED
 from onnxsd.tensors import DType
 from onnxsd.weights import random_checkpoint
 from onnxsd.weights.checkpoint import WeightSource
@@ -78,7 +78,7 @@ def test_our_own_parsers_and_graphs_take_it(name: str, tiny: Maker) -> None:
         config = read(folder, f"{part}/config.json")
         parse = parsers.get(part) or clip.parse
         parse(config)
-        for target in Target:
+        for target in EXPORTED:
             blueprint = Blueprint(component=entry, config=config, time_ids=pipeline.time_ids)
             paths = [folder / part / f"{entry.weights_name}.safetensors"]
             with WeightSource(paths, rename=entry.rename, owns=entry.owns) as source:

@@ -11,7 +11,7 @@ from authoring import author
 from lowering_cases import CASES, SYMBOLIC, Case
 
 from onnxsd.errors import ShapeError
-from onnxsd.ops import Ops, Scope, Target, Tensor
+from onnxsd.ops import EXPORTED, Ops, Scope, Target, Tensor
 from onnxsd.ops.graph import Graph
 from onnxsd.ops.operators import OPERATORS, TO_IR, Value
 from onnxsd.ops.portable import Portable
@@ -105,7 +105,7 @@ def watch(case: Case, target: Target, **options: Any) -> Watched:
 
 def _mutations(*, of_weights: bool) -> Iterator[Mutation]:
     for case in CASES:
-        for target in Target:
+        for target in EXPORTED:
             watched = watch(case, target)
             weights = [(op, (shape,)) for op, shape in watched.weights]
             shapes = weights if of_weights else watched.calls
@@ -142,7 +142,7 @@ def test_what_takes_the_place_of_an_operand_is_accepted_at_its_size(case: Case, 
             watch(case, mutation.target, operand=mutation, settle=settle, by=0)
 
 
-@pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
 def test_every_op_has_an_operand_or_a_weight_mutated(target: Target) -> None:
     mutated = {mutation.op for mutation in (*OPERANDS, *WEIGHTS) if mutation.target is target}
 
@@ -225,6 +225,20 @@ RULES: Mapping[str, RuleCase] = {
     ),
     "BiasSplitGelu": RuleCase(shapes=((B, S, 8), (8,)), free=free(ROWS, (0, 0), (0, 1))),
     "BiasAdd": RuleCase(shapes=((B, S, 8), (8,), (B, S, 8))),
+    "FusedGroupNorm": RuleCase(
+        shapes=((B, H, W, 8), (8,), (8,), (B, H, W, 8), (8,)), attributes={"groups": 4, "parts": 3},
+        dtypes=(DType.FLOAT16, DType.FLOAT32, DType.FLOAT32, DType.FLOAT16, DType.FLOAT16),
+    ),
+    "FusedLayerNorm": RuleCase(shapes=((B, S, 8), (8,), (8,), (B, S, 8), (8,))),
+    "GEGLU": RuleCase(shapes=((B, S, 8), (8,)), free=free(ROWS, (0, 0), (0, 1))),
+    "UpsampleNearest": RuleCase(
+        shapes=((B, 3, 2, 8), (B, 3, 2, 8), (8,)), attributes={"height": 5, "width": 4}
+    ),
+    "FusedAdd": RuleCase(shapes=((B, H, W, 8), (B, H, W, 8), (8,))),
+    "FusedConcat": RuleCase(
+        shapes=((B, H, W, 8), (B, H, W, 6), (B, H, W, 8), (8,)),
+        free=free("channels are put beside each other", (1, 3)),
+    ),
     "Transpose": RuleCase(
         shapes=((B, S, 8),), attributes={"perm": (0, 2, 1)},
         free=free("axes only change places", (0, 0), (0, 1), (0, 2)), free_types={0: "the output has it too"},
@@ -314,13 +328,14 @@ def test_a_rule_refuses_operands_of_different_types(operator: str, index: int) -
 @pytest.mark.parametrize(
     "skip", [(B, 9), (B + 1, 8), (8,), (B, 1, W, 8)], ids=["channels", "batch", "rank", "broadcast"]
 )
-def test_a_skip_of_rows_must_have_the_batch_and_the_channels(skip: Shape) -> None:
-    rule = RULES["SkipGroupNorm"]
+@pytest.mark.parametrize("operator", ["SkipGroupNorm", "FusedGroupNorm", "FusedAdd"])
+def test_a_skip_of_rows_must_have_the_batch_and_the_channels(operator: str, skip: Shape) -> None:
+    rule = RULES[operator]
     *first, _, last = rule.shapes
-    _emit("SkipGroupNorm", rule, (*first, (B, 8), last), _dtypes(rule))
+    _emit(operator, rule, (*first, (B, 8), last), _dtypes(rule))
 
     with pytest.raises(ShapeError):
-        _emit("SkipGroupNorm", rule, (*first, skip, last), _dtypes(rule))
+        _emit(operator, rule, (*first, skip, last), _dtypes(rule))
 
 
 @pytest.mark.parametrize(
@@ -420,7 +435,7 @@ def _once(ops: Ops, known: dict[int, Tensor] | None = None) -> Tensor:
     return ops.__dict__.setdefault("once", ops.linear(_tokens(ops, S, 8), AT, out=8))
 
 
-@pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
 @pytest.mark.parametrize("misuse", MISUSES)
 def test_the_vocabulary_refuses(misuse: str, target: Target) -> None:
     with pytest.raises(ShapeError):

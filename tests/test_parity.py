@@ -14,7 +14,7 @@ from reference_models import Sizes, Subject
 from onnxsd.models import catalogue
 from onnxsd.models.components import component
 from onnxsd.models.twin import twin_of
-from onnxsd.ops import Target
+from onnxsd.ops import EXPORTED, Target
 from onnxsd.tensors import DType
 
 pytestmark = [
@@ -37,7 +37,6 @@ PROMPTS: tuple[Sizes, ...] = tuple(
     {"batch": batch, "sequence": length} for batch, length in ((1, 77), (2, 77), (3, 20), (2, 1))
 )
 SIZES = {"unet": LATENTS, "vae_decoder": LATENTS, "vae_encoder": PIXELS}
-TARGETS = tuple(Target)
 
 # A twin keeps the depths that differ from stage to stage; what is deeper shows nothing new.
 DEPTHS = {"sdxl-base-1.0": 3, "ssd-1b": 10}
@@ -102,7 +101,7 @@ def _check(subject: Subject, target: Target, dtype: DType, sizes: Sequence[Sizes
 
 
 @pytest.mark.parametrize("dtype", LARGEST_ERROR, ids=lambda dtype: dtype.numpy_name)
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
 @pytest.mark.parametrize("subject", SUBJECTS, ids=str)
 def test_a_component_gives_the_reference_numbers(subject: Subject, target: Target, dtype: DType) -> None:
     _check(subject, target, dtype, SIZES.get(subject.component, PROMPTS), wide=False)
@@ -120,7 +119,7 @@ def _reference_epsilons(subject: Subject) -> dict[str, float]:
 
 
 # An epsilon changes random activations too little for the numbers above to show it.
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
 @pytest.mark.parametrize("subject", SUBJECTS, ids=str)
 def test_every_norm_has_the_reference_epsilon(subject: Subject, target: Target) -> None:
     nodes = subject.author(target, DType.FLOAT32).model.graph
@@ -172,7 +171,7 @@ WIDE = (
 
 @pytest.mark.parametrize("subject", WIDE, ids=str)
 def test_shipped_widths_give_the_reference_numbers(subject: Subject) -> None:
-    for target in TARGETS:
+    for target in EXPORTED:
         _check(subject, target, DType.FLOAT32, LATENTS[:1], wide=True)
         gc.collect()
     subject.forget()

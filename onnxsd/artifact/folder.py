@@ -13,7 +13,7 @@ from onnxsd.errors import BadInputError
 from onnxsd.models.components import COMPONENTS, Blueprint, component
 from onnxsd.models.config import read_json
 from onnxsd.models.families import Family, family_of, with_own_defaults
-from onnxsd.ops import Target
+from onnxsd.ops import EXPORTED, Target
 
 CHUNK_BYTES = 1 << 22
 
@@ -80,7 +80,7 @@ def open_folder(path: Path) -> Folder:
 
 def _require_sound(manifest: Manifest, path: Path) -> None:
     """Refuse targets and components of other versions, and weights that lie outside their data file."""
-    faults = [] if manifest.target in {target.value for target in Target} else [f"target {manifest.target}"]
+    faults = [] if manifest.target in {target.value for target in EXPORTED} else [f"target {manifest.target}"]
     known = {entry.name for entry in COMPONENTS}
     for record in manifest.components:
         if record.name not in known:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from onnxsd.artifact.manifest import LatentRecord
-from onnxsd.errors import BadInputError, VerificationError, WeightsError
+from onnxsd.errors import BadInputError, UsageError, VerificationError, WeightsError
 from onnxsd.export.selection import WEIGHT_STEMS
 from onnxsd.export.source import Source
 from onnxsd.models import unet_config, vae
 from onnxsd.models.components import COMPONENTS, Blueprint
 from onnxsd.models.config import read_json
-from onnxsd.ops import Target
+from onnxsd.ops import EXPORTED, Target
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.tensors import DType
 from onnxsd.verify.calibrate import calibrate
@@ -77,9 +77,15 @@ def make(source: Source, *, target: Target, precision: DType, vae_folder: Path |
     """The plan for a checkpoint.
 
     Raises:
+        UsageError: a target whose operators a plain ONNX Runtime does not have.
         ConfigurationError: a configuration that is not supported; the value is named.
         WeightsError: weights that are missing, misshapen or left over; each is named.
     """
+    if target not in EXPORTED:
+        raise UsageError(
+            f"no file is written in {target.value}: only this package's own sessions run its operators",
+            hint=f"export in {' or '.join(each.value for each in EXPORTED)}",
+        )
     index = _index(source)
     parts = tuple(
         _part(blueprint, config, weights, target, precision)

@@ -91,14 +91,18 @@ class Graph:
     def emit_all(
         self, operator: str, *operands: Value | None, outputs: Sequence[int], **attributes: Any
     ) -> tuple[Value, ...]:
-        """Append a node and return the outputs with the given indices; those between them are left out."""
+        """Append a node and return the outputs with the given indices; those between them are left out.
+
+        But not those that the operator always has: they are there, and nobody takes them.
+        """
         found = OPERATORS[operator]
         try:
             specs = found.rule(operands, attributes)
         except ShapeError as error:
             raise ShapeError(f"{self._scope or self._ir.name}: {operator}: {error.message}") from error
+        named = {*outputs, *range(found.kept)}
         values = [
-            self._value(self._fresh(operator, index) if index in outputs else "", dtype, shape)
+            self._value(self._fresh(operator, index) if index in named else "", dtype, shape)
             for index, (shape, dtype) in enumerate(specs[: max(outputs) + 1])
         ]
         self._append(operator, found.domain, operands, values, attributes)

@@ -94,9 +94,9 @@ def _own_group_norm(
     gamma, beta = (ops.weight(at / name, (channels,), dtype=DType.FLOAT32) for name in ("weight", "bias"))
     addends = _addends(ops, x, rows=True)
     ops.graph.within(str(at))
-    # The second output is scratch that nobody reads: ONNX Runtime's arena holds it for the kernel.
-    normed, _, total = ops.graph.emit_all(
-        "FusedGroupNorm", addends.x, gamma, beta, *addends.optional, outputs=(0, 1, 2),
+    # Between the two lies scratch for the kernel, which nobody reads: ONNX Runtime's arena holds it.
+    normed, total = ops.graph.emit_all(
+        "FusedGroupNorm", addends.x, gamma, beta, *addends.optional, outputs=(0, 2),
         groups=groups, epsilon=eps, activation=int(silu), parts=parts(prod(sizes), channels),
     )  # fmt: skip
     if addends.optional:

@@ -1,8 +1,9 @@
 """A graph made to run on any CPU and to mean what it means on a GPU, by functions of standard operators.
 
-`com.microsoft` operators get bodies, whether the CPU has kernels for them or not. In float16 so do standard
-operators that compute: the CPU has no float16 kernels and computes in float32, and between two of its nodes
-ONNX Runtime does not round at all, so that an overflow which a GPU makes would go unseen.
+Operators of `com.microsoft` and of this project get bodies, whether the CPU has kernels for them or not. In
+float16 so do standard operators that compute: the CPU has no float16 kernels and computes in float32, and
+between two of its nodes ONNX Runtime does not round at all, so that an overflow which a GPU makes would go
+unseen.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import onnx_ir as ir
 
 from onnxsd.errors import BadInputError
 from onnxsd.ops.graph import OPSET
-from onnxsd.ops.operators import MICROSOFT
+from onnxsd.ops.operators import MICROSOFT, OWN
 from onnxsd.verify.contrib import OPERATORS, Body, Call, Inputs
 
 DOMAIN = "onnxsd.reference"
+# Domains whose operators are functions here.
+FUSED = frozenset({MICROSOFT, OWN})
 # Operators that keep numbers as they are; what is not listed is taken to compute.
 MOVES = {
     "Cast", "Concat", "Constant", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Pad", "Reshape",
@@ -23,7 +26,7 @@ MOVES = {
 
 
 def with_reference_bodies(model: ir.Model) -> ir.Model:
-    """A copy of `model` whose `com.microsoft` and float16 nodes call functions of standard operators.
+    """A copy of `model` whose fused and float16 nodes call functions of standard operators.
 
     Each function does what the operator's documentation says, in float32, and rounds what it gives back to
     the node's type. Weights are shared with `model`.
@@ -37,7 +40,7 @@ def with_reference_bodies(model: ir.Model) -> ir.Model:
     copy = model.clone()
     functions: dict[Call, ir.Function] = {}
     for node in copy.graph:
-        if node.domain != MICROSOFT and not _rounds(node):
+        if node.domain not in FUSED and not _rounds(node):
             continue
         call = _call(node)
         if call not in functions:
@@ -46,7 +49,8 @@ def with_reference_bodies(model: ir.Model) -> ir.Model:
         node.attributes.clear()
     for function in functions.values():
         copy.functions[function.identifier()] = function
-    copy.opset_imports.pop(MICROSOFT, None)
+    for domain in FUSED:
+        copy.opset_imports.pop(domain, None)
     if functions:
         copy.opset_imports[DOMAIN] = 1
     return copy
@@ -60,7 +64,7 @@ def _rounds(node: ir.Node) -> bool:
 
 def _call(node: ir.Node) -> Call:
     """How the node calls its operator, once the operator's body is known to cover it."""
-    if node.domain == MICROSOFT:
+    if node.domain in FUSED:
         _require_body(node)
     return Call(
         domain=node.domain,
@@ -76,7 +80,7 @@ def _require_body(node: ir.Node) -> None:
     """Refuse a node that says more than the body of its operator knows."""
     known = OPERATORS.get(node.op_type)
     if known is None:
-        raise BadInputError(f"{node.name}: no body is written for {MICROSOFT} {node.op_type}")
+        raise BadInputError(f"{node.name}: no body is written for {node.domain} {node.op_type}")
     least, most = known.inputs
     if not least <= len(node.inputs) <= most or None in node.inputs[:least]:
         raise BadInputError(
@@ -111,7 +115,7 @@ def _function(call: Call, name: str) -> ir.Function:
     # An input that is left out still has its place.
     places = [ir.Value(name=f"input_{index}") for index in range(len(call.ranks))]
     inputs = tuple(None if rank is None else place for rank, place in zip(call.ranks, places, strict=True))
-    rule = OPERATORS[call.operator].rule if call.domain == MICROSOFT else _widened
+    rule = OPERATORS[call.operator].rule if call.domain in FUSED else _widened
     graph = ir.Graph(places, rule(body, inputs)[: call.outputs], nodes=body.nodes, opset_imports={"": OPSET})
     return ir.Function(DOMAIN, name, graph=graph, attributes=())
 

@@ -1,8 +1,8 @@
-"""What each `com.microsoft` operator means, as a body of standard operators.
+"""What each operator that is no standard one means, as a body of standard operators.
 
-Written from ONNX Runtime's operator documentation (docs/ContribOperators.md), with what its CUDA kernels do
-where that is silent: they compute in float32 and round what they store. A new operator is one function with
-`@body`.
+Those of `com.microsoft` are written from ONNX Runtime's operator documentation (docs/ContribOperators.md),
+with what its CUDA kernels do where that is silent: they compute in float32 and round what they store. Those
+of this project say what its kernels are tested against. A new operator is one function with `@body`.
 """
 
 from __future__ import annotations
@@ -242,3 +242,68 @@ def QuickGelu(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
     """x·sigmoid(alpha·x)."""
     alpha = float(body.call.attribute("alpha", 1.702))
     return (body.stored(body.silu(body.widened(given(inputs, 0)), alpha)),)
+
+
+# Operators of this project: each adds x, a skip and a bias up in float32 and rounds their sum once.
+
+
+def _summed(body: Body, inputs: Inputs, skip_at: int) -> ir.Value:
+    """x + skip + bias as the kernel keeps it; a skip (B, C) is added to every pixel of an x (B, H, W, C)."""
+    x, skip, bias = given(inputs, 0), optional(inputs, skip_at), optional(inputs, skip_at + 1)
+    ranks = body.call.ranks
+    if skip is not None and (ranks[0], ranks[skip_at]) == (4, 2):
+        skip = body.emit("Unsqueeze", skip, body.constant([1, 2]))
+    return body.stored(body.total(x, skip, bias))
+
+
+@body(inputs=(3, 5), attributes=("activation", "epsilon", "groups", "parts"))
+def FusedGroupNorm(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """Group norm of the sum, the kernel's scratch, and the sum."""
+    total = _summed(body, inputs, 3)
+    normed = _group_norm(body, body.widened(total), given(inputs, 1), given(inputs, 2))
+    return normed, _scratch(body, given(inputs, 0)), total
+
+
+def _scratch(body: Body, x: ir.Value) -> ir.Value:
+    """(B, groups, parts, 2) of NaN: whoever reads it is seen."""
+    rest = body.constant([body.call.attribute("groups"), body.call.attribute("parts"), 2])
+    shape = body.emit("Concat", body.emit("Shape", x, start=0, end=1), rest, axis=0)
+    return body.emit("ConstantOfShape", shape, value=ir.tensor(np.array([np.nan], np.float32)))
+
+
+@body(inputs=(3, 5), attributes=("epsilon",))
+def FusedLayerNorm(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """Layer norm of the sum, and the sum."""
+    total = _summed(body, inputs, 3)
+    gamma, beta = (body.widened(given(inputs, index)) for index in (1, 2))
+    epsilon = float(body.call.attribute("epsilon", 1e-5))
+    normed = body.emit("LayerNormalization", body.widened(total), gamma, beta, axis=-1, epsilon=epsilon)
+    return body.stored(normed), total
+
+
+@body(inputs=(2, 2))
+def GEGLU(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """The left half of x + bias, times the gelu of its right half."""
+    return BiasSplitGelu(body, inputs)
+
+
+@body(inputs=(1, 3), attributes=("height", "width"))
+def UpsampleNearest(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """Each row and column of the sum twice, the last ones of an odd size once."""
+    total = _summed(body, inputs, 1)
+    for axis, name in ((1, "height"), (2, "width")):
+        sources = [index // 2 for index in range(body.call.attribute(name))]
+        total = body.emit("Gather", total, body.constant(sources), axis=axis)
+    return (total,)
+
+
+@body(inputs=(1, 3))
+def FusedAdd(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """The sum; without a skip its place is empty."""
+    return (_summed(body, inputs, 1),)
+
+
+@body(inputs=(2, 4))
+def FusedConcat(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """The sum beside another feature map."""
+    return (body.emit("Concat", _summed(body, inputs, 2), given(inputs, 1), axis=-1),)
