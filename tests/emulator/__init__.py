@@ -1,0 +1,1 @@
+"""The GPU kernels on a CPU: their own text, compiled by g++ and run thread by thread."""
