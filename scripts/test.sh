@@ -15,13 +15,22 @@ if [ "$made" != "$wanted" ]; then
   "$python" -m venv --clear "$venv"
 fi
 
-# Installed again only when what it depends on has changed.
+# Where there is a C++ compiler the native library has to compile, and no test that needs it skips.
+library=onnxsd/kernels/_operators.so
+has() { command -v "$1" >/dev/null; }
+if [ "$(uname -s)" = Linux ] && { [ -n "${CXX:-}" ] || has c++ || has g++ || has clang++; }; then
+  export ONNXSD_REQUIRE_NATIVE=${ONNXSD_REQUIRE_NATIVE:-1}
+fi
+required=${ONNXSD_REQUIRE_NATIVE:-0}
+
+# Installed again only when what it depends on has changed, or the library is gone.
 stamp=$venv/installed-from
-state=$(cat setup.cfg setup.py pyproject.toml constraints.txt | cksum)
-if [ "$(cat "$stamp" 2>/dev/null || true)" != "$state" ]; then
+state=$(cat setup.cfg setup.py pyproject.toml constraints.txt native/* | cksum)
+was=$(cat "$stamp" 2>/dev/null || true)
+if [[ $was != "$state $required" || ($required = 1 && ! -e $library) ]]; then
   "$bin/python" -m pip install -qq --upgrade pip
   "$bin/python" -m pip install -qq --constraint constraints.txt --editable '.[cpu,reference,test]'
-  echo "$state" >"$stamp"
+  echo "$state $required" >"$stamp"
 fi
 
 failed=0
