@@ -30,6 +30,8 @@ from onnxsd.tensors import Dim, DType, Size, ceil_div
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 EPS = 1e-5
+# A group norm that takes along whatever comes before it.
+OWN_NORM = {"FusedGroupNorm": 1, "FusedAdd": 0, "Add": 0, "Expand": 0, "Reshape": 0}
 AT = Scope("layer")
 
 
@@ -67,10 +69,15 @@ def case(
     *,
     cuda: Mapping[str, str] | None = None,
     portable: Mapping[str, str] | None = None,
+    own: Mapping[str, str] | None = None,
     holds: Mapping[str, int] | None = None,
+    own_holds: Mapping[str, int] | None = None,
     name: str = "",
 ) -> Callable[[Callable[[Ops, Sizes], None]], Callable[[Ops, Sizes], None]]:
-    """Register the decorated graph; `holds` counts operators of the cuda target."""
+    """Register the decorated graph; `holds` counts operators of the cuda target, `own_holds` of the own one.
+
+    The lowerings of target own are those of cuda but for what `own` says.
+    """
 
     def register(author: Callable[[Ops, Sizes], None]) -> Callable[[Ops, Sizes], None]:
         CASES.append(
@@ -78,8 +85,12 @@ def case(
                 name=name or author.__name__,
                 author=author,
                 expected=expected,
-                chosen={"cuda": cuda or {}, "portable": portable or {}},
-                operators={"cuda": holds or {}},
+                chosen={
+                    "cuda": cuda or {},
+                    "portable": portable or {},
+                    "own": {**(cuda or {}), **(own or {})},
+                },
+                operators={"cuda": holds or {}, "own": own_holds or {}},
             )
         )
         return author
@@ -139,8 +150,14 @@ def scaled_conv(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: linear(x["x"], *at(w, "layer")),
     cuda={"linear": "linear"}, portable={"linear": "linear"}, holds={"MatMul": 1, "Gemm": 0},
+    own_holds={"MatMul": 1, "FusedAdd": 1, "Add": 0},
 )  # fmt: skip
 def linear_with_bias(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.linear(sequence(ops, sizes, 6), AT, out=16))
+
+
+@case(lambda x, w: linear(x["x"], *at(w, "layer")), own_holds={"MatMul": 1, "FusedAdd": 0, "Add": 1})
+def linear_of_few_features(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.linear(sequence(ops, sizes, 6), AT, out=10))
 
 
@@ -162,7 +179,8 @@ def linear_over_rows(ops: Ops, sizes: Sizes) -> None:
 def _compiled_geglu(width: int) -> None:
     @case(
         lambda x, w: geglu(x["x"], *at(w, "layer")), name=f"geglu of the compiled width {width}",
-        cuda={"geglu": "bias_split_gelu"}, portable={"geglu": "geglu"}, holds={"BiasSplitGelu": 1, "Gelu": 0},
+        cuda={"geglu": "bias_split_gelu"}, portable={"geglu": "geglu"}, own={"geglu": "own_geglu"},
+        holds={"BiasSplitGelu": 1, "Gelu": 0}, own_holds={"GEGLU": 1, "BiasSplitGelu": 0},
     )  # fmt: skip
     def compiled_geglu(ops: Ops, sizes: Sizes) -> None:
         ops.output("y", ops.geglu(sequence(ops, sizes, 6), AT, out=width // 2))
@@ -181,19 +199,30 @@ def geglu_of_another_width(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.geglu(sequence(ops, sizes, 6), AT, out=12))
 
 
+@case(
+    lambda x, w: geglu(x["x"], *at(w, "layer")),
+    cuda={"geglu": "split_and_gelu"}, own={"geglu": "own_geglu"}, own_holds={"GEGLU": 1, "Split": 0},
+)  # fmt: skip
+def geglu_of_rows(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.geglu(ops.input("x", (sizes.batch, 6)), AT, out=24))
+
+
 # Group norms: alone, and absorbing what came before.
 
 
 @case(
     lambda x, w: silu(group_norm(x["x"], *at(w, "layer"), groups=4, eps=EPS)),
     cuda={"group_norm": "fused_group_norm"}, portable={"group_norm": "group_norm"},
-    holds={"GroupNorm": 1, "SkipGroupNorm": 0},
+    own={"group_norm": "own_group_norm"}, holds={"GroupNorm": 1, "SkipGroupNorm": 0}, own_holds=OWN_NORM,
 )  # fmt: skip
 def group_norm_with_silu(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.group_norm(spatial(ops, sizes, 16), AT, groups=4, eps=EPS, silu=True))
 
 
-@case(lambda x, w: group_norm(x["x"], *at(w, "layer"), groups=4, eps=0.5), holds={"GroupNorm": 1})
+@case(
+    lambda x, w: group_norm(x["x"], *at(w, "layer"), groups=4, eps=0.5),
+    holds={"GroupNorm": 1}, own_holds=OWN_NORM,
+)  # fmt: skip
 def group_norm_without_silu(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.group_norm(spatial(ops, sizes, 16), AT, groups=4, eps=0.5))
 
@@ -207,8 +236,30 @@ def group_norm_of_odd_groups(ops: Ops, sizes: Sizes) -> None:
 
 
 @case(
+    lambda x, w: group_norm(x["x"], *at(w, "layer"), groups=8, eps=EPS),
+    cuda={"group_norm": "transposed_group_norm"}, own={"group_norm": "own_group_norm"}, own_holds=OWN_NORM,
+)  # fmt: skip
+def group_norm_of_groups_of_three(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.group_norm(spatial(ops, sizes, 24), AT, groups=8, eps=EPS))
+
+
+def _group_norm_that_own_kernels_refuse(channels: int) -> None:
+    @case(
+        lambda x, w: group_norm(x["x"], *at(w, "layer"), groups=6, eps=EPS),
+        cuda={"group_norm": "fused_group_norm"}, own_holds={"FusedGroupNorm": 0, "GroupNorm": 1},
+        name=f"group_norm of {channels} channels",
+    )  # fmt: skip
+    def refused(ops: Ops, sizes: Sizes) -> None:
+        ops.output("y", ops.group_norm(spatial(ops, sizes, channels), AT, groups=6, eps=EPS))
+
+
+for _channels in (12, 4104):
+    _group_norm_that_own_kernels_refuse(_channels)
+
+
+@case(
     lambda x, w: group_norm(conv(x["x"], *at(w, "conv")), *at(w, "layer"), groups=4, eps=EPS),
-    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0},
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0}, own_holds=OWN_NORM,
 )  # fmt: skip
 def group_norm_absorbs_a_bias(ops: Ops, sizes: Sizes) -> None:
     h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
@@ -217,7 +268,7 @@ def group_norm_absorbs_a_bias(ops: Ops, sizes: Sizes) -> None:
 
 @case(
     lambda x, w: group_norm(conv(x["x"], *at(w, "conv")) + x["r"], *at(w, "layer"), groups=4, eps=EPS),
-    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0},
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0}, own_holds=OWN_NORM,
 )  # fmt: skip
 def group_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
     h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
@@ -228,7 +279,7 @@ def group_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
     lambda x, w: group_norm(
         conv(x["x"], *at(w, "conv")) + x["r"][:, :, None, None], *at(w, "layer"), groups=4, eps=EPS
     ),
-    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0},
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0, "BiasAdd": 0}, own_holds=OWN_NORM,
 )  # fmt: skip
 def group_norm_absorbs_bias_and_rows(ops: Ops, sizes: Sizes) -> None:
     h = ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16)
@@ -238,7 +289,7 @@ def group_norm_absorbs_bias_and_rows(ops: Ops, sizes: Sizes) -> None:
 
 @case(
     lambda x, w: group_norm(x["x"] + x["r"], *at(w, "layer"), groups=4, eps=EPS),
-    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0},
+    holds={"SkipGroupNorm": 1, "GroupNorm": 0, "Add": 0}, own_holds=OWN_NORM,
 )  # fmt: skip
 def group_norm_absorbs_a_plain_sum(ops: Ops, sizes: Sizes) -> None:
     h = ops.add(spatial(ops, sizes, 16), spatial(ops, sizes, 16, "r"))
@@ -260,15 +311,55 @@ def odd_groups_after_a_sum(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: layer_norm(x["x"], *at(w, "layer"), eps=0.1),
     cuda={"layer_norm": "layer_norm"}, portable={"layer_norm": "layer_norm"},
-    holds={"LayerNormalization": 1, "SkipLayerNormalization": 0},
+    own={"layer_norm": "own_layer_norm"}, holds={"LayerNormalization": 1, "SkipLayerNormalization": 0},
+    own_holds={"FusedLayerNorm": 1},
 )  # fmt: skip
 def layer_norm_alone(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.layer_norm(sequence(ops, sizes, 8), AT, eps=0.1))
 
 
+def _layer_norm_that_own_kernels_refuse(width: int) -> None:
+    @case(
+        lambda x, w: layer_norm(x["x"] + x["r"], *at(w, "layer"), eps=0.1),
+        cuda={"layer_norm": "layer_norm"}, own_holds={"FusedLayerNorm": 0, "SkipLayerNormalization": 1},
+        name=f"layer_norm of width {width}",
+    )  # fmt: skip
+    def refused(ops: Ops, sizes: Sizes) -> None:
+        total = ops.add(sequence(ops, sizes, width), sequence(ops, sizes, width, "r"))
+        ops.output("y", ops.layer_norm(total, AT, eps=0.1))
+
+
+for _width in (12, 2056):
+    _layer_norm_that_own_kernels_refuse(_width)
+
+
+def _normed_and_kept(x: Array, w: Arrays) -> Array:
+    return layer_norm(x, *at(w, "layer"), eps=0.1) + x
+
+
+@case(
+    lambda x, w: _normed_and_kept(linear(x["x"], *at(w, "fc")), w),
+    holds={"MatMul": 1, "LayerNormalization": 1, "Add": 2},
+    own_holds={"MatMul": 1, "FusedLayerNorm": 1, "FusedAdd": 1, "Add": 0},
+)  # fmt: skip
+def layer_norm_absorbs_a_bias(ops: Ops, sizes: Sizes) -> None:
+    h = ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=16)
+    ops.output("y", ops.add(ops.layer_norm(h, AT, eps=0.1), h))
+
+
+@case(
+    lambda x, w: _normed_and_kept(tokens(conv(x["x"], *at(w, "conv"))), w),
+    own_holds={"NhwcConv": 1, "FusedLayerNorm": 1, "FusedAdd": 1, "Add": 0},
+)  # fmt: skip
+def layer_norm_absorbs_a_bias_through_tokens(ops: Ops, sizes: Sizes) -> None:
+    h = ops.tokens(ops.conv(spatial(ops, sizes, 6), Scope("conv"), out=16))
+    ops.output("y", ops.add(ops.layer_norm(h, AT, eps=0.1), h))
+
+
 @case(
     lambda x, w: layer_norm(linear(x["x"], *at(w, "fc")) + x["r"], *at(w, "layer"), eps=0.1),
     holds={"LayerNormalization": 0, "SkipLayerNormalization": 1, "Add": 0, "BiasAdd": 0},
+    own_holds={"FusedLayerNorm": 1, "FusedAdd": 0, "Add": 0},
 )  # fmt: skip
 def layer_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
     h = ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=8)
@@ -278,6 +369,7 @@ def layer_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: layer_norm(linear(x["x"], w["fc.weight"]) + x["r"], *at(w, "layer"), eps=0.1),
     holds={"LayerNormalization": 0, "SkipLayerNormalization": 1, "Add": 0},
+    own_holds={"FusedLayerNorm": 1, "FusedAdd": 0, "Add": 0},
 )  # fmt: skip
 def layer_norm_absorbs_a_residual(ops: Ops, sizes: Sizes) -> None:
     h = ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=8, bias=False)
@@ -363,26 +455,44 @@ _activation(Activation.GELU, gelu)
 _activation(Activation.QUICK_GELU, lambda x: silu(x, 1.702))
 
 
-@case(lambda x, w: x["x"] + x["r"], cuda={"add": "add"}, portable={"add": "add"}, holds={"Add": 1})
+@case(
+    lambda x, w: x["x"] + x["r"], cuda={"add": "add"}, portable={"add": "add"},
+    holds={"Add": 1}, own_holds={"FusedAdd": 1, "Add": 0},
+)  # fmt: skip
 def add(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.add(sequence(ops, sizes, 8), sequence(ops, sizes, 8, "r")))
 
 
-@case(lambda x, w: conv(x["x"], *at(w, "layer")) + x["r"], holds={"BiasAdd": 1, "Add": 0})
+@case(
+    lambda x, w: conv(x["x"], *at(w, "layer")) + x["r"],
+    holds={"BiasAdd": 1, "Add": 0}, own_holds={"FusedAdd": 1, "BiasAdd": 0, "Add": 0, "Reshape": 0},
+)  # fmt: skip
 def add_of_feature_maps(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), AT, out=8)
+    ops.output("y", ops.add(h, spatial(ops, sizes, 8, "r")))
+
+
+@case(lambda x, w: conv(x["x"], *at(w, "layer")) + x["r"], own_holds={"FusedAdd": 0, "BiasAdd": 1})
+def add_of_few_channels(ops: Ops, sizes: Sizes) -> None:
     h = ops.conv(spatial(ops, sizes, 6), AT, out=4)
     ops.output("y", ops.add(h, spatial(ops, sizes, 4, "r")))
 
 
-@case(lambda x, w: linear(x["x"], *at(w, "layer")) + x["r"], holds={"BiasAdd": 1, "Add": 0})
+@case(
+    lambda x, w: linear(x["x"], *at(w, "layer")) + x["r"],
+    holds={"BiasAdd": 1, "Add": 0}, own_holds={"FusedAdd": 1, "BiasAdd": 0, "Add": 0},
+)  # fmt: skip
 def add_of_tokens(ops: Ops, sizes: Sizes) -> None:
-    ops.output("y", ops.add(ops.linear(sequence(ops, sizes, 6), AT, out=4), sequence(ops, sizes, 4, "r")))
+    ops.output("y", ops.add(ops.linear(sequence(ops, sizes, 6), AT, out=8), sequence(ops, sizes, 8, "r")))
 
 
-@case(lambda x, w: linear(x["x"], *at(w, "layer")) + x["r"], holds={"BiasAdd": 0, "Add": 2})
+@case(
+    lambda x, w: linear(x["x"], *at(w, "layer")) + x["r"],
+    holds={"BiasAdd": 0, "Add": 2}, own_holds={"FusedAdd": 1, "Add": 0},
+)  # fmt: skip
 def add_of_rows(ops: Ops, sizes: Sizes) -> None:
-    x, r = (ops.input(name, (sizes.batch, width)) for name, width in (("x", 6), ("r", 4)))
-    ops.output("y", ops.add(ops.linear(x, AT, out=4), r))
+    x, r = (ops.input(name, (sizes.batch, width)) for name, width in (("x", 6), ("r", 8)))
+    ops.output("y", ops.add(ops.linear(x, AT, out=8), r))
 
 
 def _two_convolutions(x: Arrays, w: Arrays) -> Array:
@@ -405,6 +515,7 @@ def two_biases_of_convolutions_are_one(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: group_norm(_two_convolutions(x, w), *at(w, "norm"), groups=4, eps=EPS),
     holds={"NhwcConv": 2, "SkipGroupNorm": 1, "BiasAdd": 0, "Add": 1},
+    own_holds={"NhwcConv": 2, "FusedGroupNorm": 1, "FusedAdd": 0, "Add": 1},
 )  # fmt: skip
 def a_norm_absorbs_two_biases_as_one(ops: Ops, sizes: Sizes) -> None:
     total, _ = _with_shortcut(ops, sizes, 16)
@@ -414,10 +525,12 @@ def a_norm_absorbs_two_biases_as_one(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: np.concatenate(
         [_two_convolutions(x, w), conv(x["x"], *at(w, "shortcut"), padding=(0, 0, 0, 0))], axis=1
-    )
+    ),
+    holds={"NhwcConv": 2, "BiasAdd": 1, "Add": 2},
+    own_holds={"NhwcConv": 2, "FusedConcat": 1, "FusedAdd": 1, "Add": 1},
 )
 def a_shortcut_without_its_bias_has_it_where_it_is_used_again(ops: Ops, sizes: Sizes) -> None:
-    ops.output("y", ops.concat_channels(*_with_shortcut(ops, sizes, 4)))
+    ops.output("y", ops.concat_channels(*_with_shortcut(ops, sizes, 8)))
 
 
 @case(
@@ -433,15 +546,19 @@ def _rows_of_a_linear(x: Arrays, w: Arrays) -> Array:
     return conv(x["x"], *at(w, "layer")) + linear(x["r"], *at(w, "rows"))[:, :, None, None]
 
 
-@case(_rows_of_a_linear, holds={"MatMul": 1, "Add": 3})
+@case(
+    _rows_of_a_linear,
+    holds={"MatMul": 1, "Add": 3}, own_holds={"MatMul": 1, "FusedAdd": 1, "Add": 1, "Reshape": 0},
+)  # fmt: skip
 def two_biases_of_a_convolution_and_rows_are_one(ops: Ops, sizes: Sizes) -> None:
-    rows = ops.linear(ops.input("r", (sizes.batch, 8)), Scope("rows"), out=4)
-    ops.output("y", ops.add_channels(ops.conv(spatial(ops, sizes, 6), AT, out=4), rows))
+    rows = ops.linear(ops.input("r", (sizes.batch, 8)), Scope("rows"), out=8)
+    ops.output("y", ops.add_channels(ops.conv(spatial(ops, sizes, 6), AT, out=8), rows))
 
 
 @case(
     lambda x, w: group_norm(_rows_of_a_linear(x, w), *at(w, "norm"), groups=4, eps=EPS),
     holds={"MatMul": 1, "SkipGroupNorm": 1, "Add": 1},
+    own_holds={"MatMul": 1, "FusedGroupNorm": 1, "FusedAdd": 0, "Add": 1},
 )
 def a_norm_absorbs_two_biases_and_rows(ops: Ops, sizes: Sizes) -> None:
     rows = ops.linear(ops.input("r", (sizes.batch, 8)), Scope("rows"), out=16)
@@ -461,9 +578,58 @@ def add_channels(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: np.concatenate([x["x"], x["r"]], axis=1),
     cuda={"concat_channels": "concat_channels"}, portable={"concat_channels": "concat_channels"},
+    own={"concat_channels": "own_concat"}, own_holds={"FusedConcat": 1, "Concat": 0},
 )  # fmt: skip
 def concat_channels(ops: Ops, sizes: Sizes) -> None:
-    ops.output("y", ops.concat_channels(spatial(ops, sizes, 6), spatial(ops, sizes, 4, "r")))
+    ops.output("y", ops.concat_channels(spatial(ops, sizes, 8), spatial(ops, sizes, 16, "r")))
+
+
+def _concatenation_that_own_kernels_refuse(left: int, right: int) -> None:
+    @case(
+        lambda x, w: np.concatenate([x["x"], x["r"]], axis=1),
+        cuda={"concat_channels": "concat_channels"}, own_holds={"FusedConcat": 0, "Concat": 1},
+        name=f"concat_channels of {left} and {right}",
+    )  # fmt: skip
+    def refused(ops: Ops, sizes: Sizes) -> None:
+        ops.output("y", ops.concat_channels(spatial(ops, sizes, left), spatial(ops, sizes, right, "r")))
+
+
+for _left, _right in ((6, 8), (8, 4)):
+    _concatenation_that_own_kernels_refuse(_left, _right)
+
+
+@case(
+    lambda x, w: np.concatenate([conv(x["x"], *at(w, "layer")), x["r"]], axis=1),
+    own_holds={"FusedConcat": 1, "FusedAdd": 0, "Add": 0},
+)  # fmt: skip
+def concat_absorbs_a_bias(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), AT, out=8)
+    ops.output("y", ops.concat_channels(h, spatial(ops, sizes, 16, "r")))
+
+
+# A sum beside something, and then once more where it was held back.
+@case(
+    lambda x, w: (
+        np.concatenate([conv(x["x"], *at(w, "layer")) + x["r"], x["r"]], axis=1)
+        + np.concatenate([x["r"], conv(x["x"], *at(w, "layer")) + x["r"]], axis=1)
+    ),
+    holds={"NhwcConv": 1, "BiasAdd": 1},
+    own_holds={"NhwcConv": 1, "FusedConcat": 2, "FusedAdd": 2, "Add": 0},
+)
+def concat_absorbs_a_sum_that_is_settled_later(ops: Ops, sizes: Sizes) -> None:
+    r = spatial(ops, sizes, 8, "r")
+    total = ops.add(ops.conv(spatial(ops, sizes, 6), AT, out=8), r)
+    ops.output("y", ops.add(ops.concat_channels(total, r), ops.concat_channels(r, total)))
+
+
+@case(
+    lambda x, w: np.concatenate([x["x"] + x["r"][:, :, None, None], x["x"]], axis=1),
+    own_holds={"FusedConcat": 1, "FusedAdd": 1, "Add": 0},
+)  # fmt: skip
+def rows_are_added_before_a_concatenation(ops: Ops, sizes: Sizes) -> None:
+    x = spatial(ops, sizes, 8)
+    total = ops.add_channels(x, ops.input("r", (sizes.batch, 8)))
+    ops.output("y", ops.concat_channels(total, x))
 
 
 @case(
@@ -479,16 +645,65 @@ def concat_features(ops: Ops, sizes: Sizes) -> None:
 
 @case(
     lambda x, w: upsample(x["x"], 2 * x["x"].shape[2], 2 * x["x"].shape[3]),
-    cuda={"upsample": "upsample"}, portable={"upsample": "upsample"},
+    cuda={"upsample": "upsample"}, portable={"upsample": "upsample"}, own={"upsample": "own_upsample"},
+    own_holds={"UpsampleNearest": 1, "Expand": 0, "Reshape": 0},
 )  # fmt: skip
 def upsample_twice(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.upsample(spatial(ops, sizes, 8)))
+
+
+@case(
+    lambda x, w: upsample(x["x"], 2 * x["x"].shape[2], 2 * x["x"].shape[3]),
+    cuda={"upsample": "upsample"}, own_holds={"UpsampleNearest": 0, "Expand": 1},
+)  # fmt: skip
+def upsample_of_few_channels(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.upsample(spatial(ops, sizes, 6)))
 
 
-@case(lambda x, w: upsample(conv(x["x"], *at(w, "down"), stride=2), *x["x"].shape[2:]))
+@case(
+    lambda x, w: upsample(conv(x["x"], *at(w, "down"), stride=2), *x["x"].shape[2:]),
+    own_holds={"UpsampleNearest": 1, "FusedAdd": 0, "Add": 0, "Slice": 0, "Expand": 0},
+)  # fmt: skip
 def upsample_to_a_skip(ops: Ops, sizes: Sizes) -> None:
     x = spatial(ops, sizes, 6)
-    ops.output("y", ops.upsample(ops.conv(x, Scope("down"), out=4, stride=2), like=x))
+    ops.output("y", ops.upsample(ops.conv(x, Scope("down"), out=8, stride=2), like=x))
+
+
+def _upsampled_sum(x: Arrays, w: Arrays) -> Array:
+    total = conv(x["x"], *at(w, "layer")) + x["r"]
+    return upsample(total, 2 * total.shape[2], 2 * total.shape[3])
+
+
+@case(
+    _upsampled_sum, holds={"BiasAdd": 1}, own_holds={"UpsampleNearest": 1, "FusedAdd": 0, "Add": 0}
+)  # fmt: skip
+def upsample_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
+    h = ops.conv(spatial(ops, sizes, 6), AT, out=8)
+    ops.output("y", ops.upsample(ops.add(h, spatial(ops, sizes, 8, "r"))))
+
+
+@case(
+    lambda x, w: (
+        conv(_upsampled_sum(x, w), *at(w, "down"), stride=2) + conv(x["x"], *at(w, "layer")) + x["r"]
+    ),
+    holds={"NhwcConv": 2, "BiasAdd": 2, "Expand": 1},
+    own_holds={"NhwcConv": 2, "UpsampleNearest": 1, "FusedAdd": 2},
+)  # fmt: skip
+def a_sum_that_is_upsampled_and_settled_later(ops: Ops, sizes: Sizes) -> None:
+    total = ops.add(ops.conv(spatial(ops, sizes, 6), AT, out=8), spatial(ops, sizes, 8, "r"))
+    back = ops.conv(ops.upsample(total), Scope("down"), out=8, stride=2)
+    ops.output("y", ops.add(back, total))
+
+
+@case(
+    lambda x, w: upsample(
+        x["x"] + x["r"][:, :, None, None], 2 * x["x"].shape[2], 2 * x["x"].shape[3]
+    ),
+    own_holds={"UpsampleNearest": 1, "FusedAdd": 1, "Add": 0},
+)  # fmt: skip
+def rows_are_added_before_an_upsampling(ops: Ops, sizes: Sizes) -> None:
+    total = ops.add_channels(spatial(ops, sizes, 8), ops.input("r", (sizes.batch, 8)))
+    ops.output("y", ops.upsample(total))
 
 
 @case(lambda x, w: tokens(x["x"]), cuda={"tokens": "tokens"}, portable={"tokens": "tokens"})

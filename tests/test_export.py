@@ -724,7 +724,9 @@ def test_a_tensor_that_no_part_of_the_vae_owns_is_named(workshop: Workshop, tmp_
 
 
 def test_nothing_is_written_in_operators_that_no_other_tool_has(workshop: Workshop, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^no file is written in own: only .* \(export in cuda or portable\)"):
+    with pytest.raises(
+        UsageError, match=r"^no file is written in own: only .* \(export in cuda or portable\)"
+    ):
         export(
             resolve(str(workshop.checkpoint())), tmp_path / "out",
             target=Target.OWN, precision=DType.FLOAT16, choice=None, report=Silent(),

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 import pytest
 from authoring import author, random_weights, relative_error, run, with_weights
 from lowering_cases import CASES, SYMBOLIC, Case, Sizes
 
-from onnxsd.ops import EXPORTED, TARGETS, Target, cuda
+from onnxsd.ops import EXPORTED, TARGETS, Target, cuda, own
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.tensors import DType, evaluate
 
@@ -20,6 +21,17 @@ Array = npt.NDArray[Any]
 RUNS = (
     {"batch": 2, "height": 5, "width": 8, "sequence": 7},
     {"batch": 1, "height": 4, "width": 3, "sequence": 1},
+)
+# Own kernels take fixed sizes alone: odd and even ones, and every number of pictures at once.
+OWN_RUNS = tuple(
+    {"batch": batch, "height": height, "width": width, "sequence": sequence}
+    for batch, height, width, sequence in (
+        (1, 5, 7, 3),
+        (2, 4, 6, 7),
+        (3, 7, 4, 1),
+        (4, 2, 3, 2),
+        (5, 3, 2, 5),
+    )
 )
 LARGEST_ERROR = {DType.FLOAT32: 2e-6, DType.FLOAT16: 2e-3}
 
@@ -77,20 +89,37 @@ FUSED_BIASES: Mapping[str, tuple[int, Mapping[str, int]]] = {
 }
 CONVOLVING = [case for case in CASES if "conv" in _authored(case, Target.CUDA, SYMBOLIC).lowerings]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-every_target = pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
+every_target = pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
+every_exported_target = pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
 
 
-@every_target
+@every_exported_target
 @every_case
 @pytest.mark.parametrize("dtype", LARGEST_ERROR, ids=lambda dtype: dtype.numpy_name)
 def test_numbers_at_symbolic_sizes(case: Case, target: Target, dtype: DType) -> None:
     _check(case, target, SYMBOLIC, dtype, RUNS)
 
 
-@every_target
+@every_exported_target
 @every_case
 def test_numbers_at_static_sizes(case: Case, target: Target) -> None:
     _check(case, target, Sizes(**RUNS[0]), DType.FLOAT32, RUNS[:1])
+
+
+@pytest.mark.parametrize("sizes", OWN_RUNS, ids=lambda sizes: f"batch {sizes['batch']}")
+@every_case
+def test_numbers_of_own_operators(case: Case, sizes: dict[str, int]) -> None:
+    _check(case, Target.OWN, Sizes(**sizes), DType.FLOAT16, (sizes,))
+
+
+@pytest.mark.parametrize("dtype", LARGEST_ERROR, ids=lambda dtype: dtype.numpy_name)
+@every_case
+def test_where_own_kernels_take_nothing_the_graph_is_the_stock_one(case: Case, dtype: DType) -> None:
+    sizes = SYMBOLIC if dtype is DType.FLOAT16 else Sizes(**RUNS[0])
+    own, stock = (_authored(case, target, sizes, dtype) for target in (Target.OWN, Target.CUDA))
+
+    assert ir.to_proto(own.model) == ir.to_proto(stock.model)
+    assert own.lowerings == stock.lowerings
 
 
 @every_target
@@ -104,7 +133,10 @@ def test_a_static_graph_computes_no_sizes(case: Case, target: Target) -> None:
 @every_target
 @every_case
 def test_the_lowering_that_was_meant_is_chosen(case: Case, target: Target) -> None:
-    graph = _authored(case, target, SYMBOLIC)
+    if target is Target.OWN:
+        graph = _authored(case, target, Sizes(**OWN_RUNS[0]), DType.FLOAT16)
+    else:
+        graph = _authored(case, target, SYMBOLIC)
     counts = graph.operator_counts()
 
     for op, lowering in case.chosen[target.value].items():
@@ -155,11 +187,52 @@ def _biased(graph: AuthoredGraph) -> int:
 
 @every_target
 def test_every_lowering_has_its_numbers_checked(target: Target) -> None:
-    declared = {
+    declared, of_cuda = (_declared(each) for each in (target, Target.CUDA))
+    covered = {pair for case in CASES for pair in case.chosen[target.value].items()}
+    # Stock lowerings that own ones always go before in fixed sizes are those of `Target.CUDA` elsewhere.
+    inherited = of_cuda if target is Target.OWN else set()
+
+    assert declared - inherited <= covered <= declared
+
+
+def _declared(target: Target) -> set[tuple[str, str]]:
+    """Each op and lowering of a target."""
+    return {
         (op, lowering.__name__.strip("_"))
         for op, lowerings in TARGETS[target].lowerings.items()
         for lowering in lowerings
     }
-    covered = {pair for case in CASES for pair in case.chosen[target.value].items()}
 
-    assert covered == declared
+
+@pytest.mark.parametrize(
+    ("pixels", "channels", "expected"),
+    [
+        # One part where a block has room for all; 8 channels a thread, 512 threads, 4 rows each at the least.
+        (1, 320, 1),
+        (48, 320, 1),
+        (49, 320, 2),
+        (128 * 128, 320, 264),
+        (64 * 64, 640, 171),
+        (32 * 32, 1280, 86),
+        (32 * 32, 2560, 256),
+        (64 * 64, 512, 128),
+        # More channels than threads: a row at a time.
+        (9, 4096, 3),
+    ],
+)
+def test_the_parts_of_a_group_norm(pixels: int, channels: int, expected: int) -> None:
+    assert own.parts(pixels, channels) == expected
+
+
+@pytest.mark.parametrize("sizes", OWN_RUNS, ids=lambda sizes: f"batch {sizes['batch']}")
+def test_a_group_norms_scratch_is_there_though_nobody_takes_it(sizes: dict[str, int]) -> None:
+    (case,) = (case for case in CASES if case.name == "group_norm_with_silu")
+    graph = _authored(case, Target.OWN, Sizes(**sizes), DType.FLOAT16).model.graph
+    (node,) = (node for node in graph if node.op_type == "FusedGroupNorm")
+    normed, scratch = node.outputs
+
+    assert (scratch.name, scratch.uses()) == (f"{normed.name}.1", ())
+    assert scratch.dtype is ir.DataType.FLOAT
+    assert scratch.shape is not None
+    assert scratch.shape.numpy() == (sizes["batch"], 4, node.attributes["parts"].as_int(), 2)
+    assert node.attributes["parts"].as_int() == own.parts(sizes["height"] * sizes["width"], 16)
