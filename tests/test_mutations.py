@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from authoring import author
-from lowering_cases import CASES, SYMBOLIC, Case
+from lowering_cases import CASES, SYMBOLIC, Case, Sizes
 
 from onnxsd.errors import ShapeError
-from onnxsd.ops import EXPORTED, Ops, Scope, Target, Tensor
+from onnxsd.ops import Ops, Scope, Target, Tensor
 from onnxsd.ops.graph import Graph
 from onnxsd.ops.operators import OPERATORS, TO_IR, Value
 from onnxsd.ops.portable import Portable
@@ -20,6 +20,9 @@ from onnxsd.tensors import Dim, DType, Shape, Size
 
 # A table may be longer than what is taken of it: its length is held against the checkpoint, not the graph.
 LEGAL_WEIGHTS = {("embedding", 0), ("positions", 0)}
+
+# No size is another one, or another one and 8 more.
+FIXED = Sizes(batch=2, height=5, width=7, sequence=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +100,21 @@ class Watched:
 
 
 def watch(case: Case, target: Target, **options: Any) -> Watched:
-    """The case authored under watch."""
-    watched = Watched(ops=author(target), **options)
-    case.author(watched.ops, SYMBOLIC)
+    """The case authored under watch; own operators are met in float16 and fixed sizes alone."""
+    own = target is Target.OWN
+    watched = Watched(ops=author(target, DType.FLOAT16 if own else DType.FLOAT32), **options)
+    case.author(watched.ops, FIXED if own else SYMBOLIC)
     return watched
+
+
+def off(mutation: Mutation) -> int:
+    """By how much: what is no multiple of 8 no own operator sees."""
+    return 8 if mutation.target is Target.OWN else 1
 
 
 def _mutations(*, of_weights: bool) -> Iterator[Mutation]:
     for case in CASES:
-        for target in EXPORTED:
+        for target in Target:
             watched = watch(case, target)
             weights = [(op, (shape,)) for op, shape in watched.weights]
             shapes = weights if of_weights else watched.calls
@@ -124,14 +133,14 @@ when_settled = pytest.mark.parametrize("settle", [True, False], ids=["settled at
 @pytest.mark.parametrize("mutation", OPERANDS, ids=str)
 def test_an_operand_that_is_off_by_one_is_refused(mutation: Mutation, settle: bool) -> None:
     with pytest.raises(ShapeError):
-        watch(mutation.case, mutation.target, operand=mutation, settle=settle)
+        watch(mutation.case, mutation.target, operand=mutation, settle=settle, by=off(mutation))
 
 
 @when_settled
 @pytest.mark.parametrize("mutation", [m for m in WEIGHTS if (m.op, m.axis) not in LEGAL_WEIGHTS], ids=str)
 def test_a_weight_that_is_off_by_one_is_refused(mutation: Mutation, settle: bool) -> None:
     with pytest.raises(ShapeError):
-        watch(mutation.case, mutation.target, weight=mutation, settle=settle)
+        watch(mutation.case, mutation.target, weight=mutation, settle=settle, by=off(mutation))
 
 
 @when_settled
@@ -142,7 +151,7 @@ def test_what_takes_the_place_of_an_operand_is_accepted_at_its_size(case: Case, 
             watch(case, mutation.target, operand=mutation, settle=settle, by=0)
 
 
-@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 def test_every_op_has_an_operand_or_a_weight_mutated(target: Target) -> None:
     mutated = {mutation.op for mutation in (*OPERANDS, *WEIGHTS) if mutation.target is target}
 
@@ -435,7 +444,7 @@ def _once(ops: Ops, known: dict[int, Tensor] | None = None) -> Tensor:
     return ops.__dict__.setdefault("once", ops.linear(_tokens(ops, S, 8), AT, out=8))
 
 
-@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 @pytest.mark.parametrize("misuse", MISUSES)
 def test_the_vocabulary_refuses(misuse: str, target: Target) -> None:
     with pytest.raises(ShapeError):
