@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nvrtc_cases import INSTALLED, FakeNvrtc, real_nvrtc
+from kernel_cases import INSTALLED, FakeNvrtc, real_nvrtc
 
 from onnxsd.errors import NotReadyError
 from onnxsd.kernels import nvrtc_library

@@ -1,15 +1,18 @@
-"""The NVRTC of the test environment, and one that says what a test wants."""
+"""What tests of own kernels need: NVRTC and the native library of this environment, and a fake NVRTC."""
 
 # ruff: noqa: N802  (NVRTC's own names)
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from typing import Any
 
 import pytest
 
 from onnxsd.errors import NotReadyError
+from onnxsd.kernels import library
+from onnxsd.kernels.library import OperatorLibrary
 from onnxsd.kernels.nvrtc import Nvrtc
 from onnxsd.kernels.nvrtc_library import find, majors_for
 
@@ -27,6 +30,14 @@ def real_nvrtc() -> Nvrtc:
         pytest.skip(str(error))
 
 
+def native_library() -> OperatorLibrary:
+    """The library that was built from `native/`; a test that needs it is skipped only where none can be."""
+    compiler = next(filter(shutil.which, ("c++", "g++", "clang++", "cl")), None)
+    if not library.PATH.is_file() and (compiler is None or sys.platform == "darwin"):
+        pytest.skip("the native library was not built: there is no compiler here, or no CUDA")
+    return OperatorLibrary(library.PATH)
+
+
 class FakeNvrtc:
     """A libnvrtc of any version; `status` is what compiling gives, `log` what it says."""
 
@@ -36,9 +47,11 @@ class FakeNvrtc:
         architectures: tuple[int, ...] = (75, 80, 90, 120),
         status: int = 0,
         log: str = "",
+        cubin: bytes = b"cu\0bi",
     ) -> None:
         self.version, self.architectures, self.status, self.log = version, architectures, status, log
-        self.alive = 0
+        self.cubin = cubin
+        self.alive = self.compiled = 0
         self.options: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -70,6 +83,7 @@ class FakeNvrtc:
 
     def _nvrtcCompileProgram(self, _: Any, count: int, words: Any) -> int:
         self.options = list(words[:count])
+        self.compiled += 1
         return self.status
 
     def _nvrtcGetProgramLogSize(self, _: Any, size: Any) -> int:
@@ -81,11 +95,11 @@ class FakeNvrtc:
         return 0
 
     def _nvrtcGetCUBINSize(self, _: Any, size: Any) -> int:
-        size._obj.value = 5
+        size._obj.value = len(self.cubin)
         return 0
 
     def _nvrtcGetCUBIN(self, _: Any, to: Any) -> int:
-        to[:5] = b"cu\0bi"
+        to[: len(self.cubin)] = self.cubin
         return 0
 
     def _nvrtcGetErrorString(self, status: int) -> bytes:
