@@ -113,9 +113,91 @@ PORTABLE_UNETS: Mapping[str, Counts] = {
     },
 }  # fmt: skip
 
+# In own operators. No norm, GEGLU, upsampling or concatenation of feature maps is a stock one; what nothing
+# that follows takes along is one FusedAdd: before each downsampler, after the last feed-forward of each
+# transformer, and two or three in the time's perceptrons. The Adds that are left are of two biases (that of the
+# time's row and that of a shortcut in each residual block, and with an added condition those of the two
+# perceptrons), and of conv_out's four channels.
+OWN_SD: Counts = {
+    **ONE_WAVE, "MatMul": 184, "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 48, "FusedConcat": 12,
+    "MultiHeadAttention": 32, "GEGLU": 16, "UpsampleNearest": 3, "FusedAdd": 21, "Add": 22 + 14 + 1,
+    "Concat": 1, "Expand": 1, "Reshape": 34,
+}  # fmt: skip
+OWN_UNETS: Mapping[str, Counts] = {
+    "sd-1.5": OWN_SD,
+    "sd-1.5-inpainting": OWN_SD,
+    "lcm": {**OWN_SD, "MatMul": 185, "FusedAdd": 22},
+    "sd-2.1": {**OWN_SD, "MatMul": 216, "NhwcConv": 66},
+    "sdxl-base-1.0": {
+        **TWO_WAVES, "MatMul": 743, "NhwcConv": 51, "FusedGroupNorm": 46, "FusedLayerNorm": 210,
+        "FusedConcat": 9, "MultiHeadAttention": 140, "GEGLU": 70, "UpsampleNearest": 2, "FusedAdd": 16,
+        "Add": 17 + 11 + 2, "Concat": 3, "Expand": 1, "Reshape": 26,
+    },
+    "sdxl-refiner-1.0": {
+        **TWO_WAVES, "MatMul": 488, "NhwcConv": 66, "FusedGroupNorm": 56, "FusedLayerNorm": 132,
+        "FusedConcat": 12, "MultiHeadAttention": 88, "GEGLU": 44, "UpsampleNearest": 3, "FusedAdd": 17,
+        "Add": 22 + 14 + 2, "Concat": 3, "Expand": 1, "Reshape": 26,
+    },
+    "ssd-1b": {
+        **TWO_WAVES, "MatMul": 380, "NhwcConv": 49, "FusedGroupNorm": 43, "FusedLayerNorm": 102,
+        "FusedConcat": 9, "MultiHeadAttention": 68, "GEGLU": 34, "UpsampleNearest": 2, "FusedAdd": 15,
+        "Add": 16 + 11 + 2, "Concat": 3, "Expand": 1, "Reshape": 24,
+    },
+}  # fmt: skip
+# FusedAdd: Q, K and V, and in the encoder the three sums before a downsampler and the two convolutions of
+# eight channels at the end. Add: the biases of two shortcuts to their blocks', and in the decoder those of the
+# convolutions of four and of three channels.
+OWN_VAES: Mapping[str, Counts] = {
+    "vae_decoder": {
+        "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "Softmax": 1, "Mul": 1, "FusedAdd": 3, "Add": 4,
+        "UpsampleNearest": 3, "Transpose": 6, "Reshape": 6,
+    },
+    "vae_encoder": {
+        "NhwcConv": 28, "FusedGroupNorm": 22, "MatMul": 6, "Softmax": 1, "Mul": 1, "FusedAdd": 8, "Add": 2,
+        "Transpose": 6, "Reshape": 6,
+    },
+}  # fmt: skip
+
+
+def _own_text_encoder(layers: int, activation: str, *, projected: bool) -> Counts:
+    """As on stock kernels, but that only the positions are an Add."""
+    return {
+        "MatMul": 6 * layers + projected, "MultiHeadAttention": layers, activation: layers,
+        "FusedLayerNorm": 2 * layers + 1, "FusedAdd": 4 * layers, "Add": 1,
+        "Gather": 1, "GatherND": 1, "ArgMax": 1, "Cast": 1, "Reshape": 1,
+    }  # fmt: skip
+
+
+OWN_TEXT_ENCODERS: Mapping[tuple[str, str], Counts] = {
+    ("sd-1.5", "text_encoder"): _own_text_encoder(12, "QuickGelu", projected=False),
+    ("sd-2.1", "text_encoder"): _own_text_encoder(23, "Gelu", projected=False),
+    ("sdxl-base-1.0", "text_encoder"): _own_text_encoder(12, "QuickGelu", projected=False),
+    ("sdxl-base-1.0", "text_encoder_2"): _own_text_encoder(32, "Gelu", projected=True),
+    ("sdxl-refiner-1.0", "text_encoder_2"): _own_text_encoder(32, "Gelu", projected=True),
+}
+# What stands for operators of the stock graph in the own one.
+REPLACED = {
+    "FusedGroupNorm": ("GroupNorm", "SkipGroupNorm"),
+    "FusedLayerNorm": ("LayerNormalization", "SkipLayerNormalization"),
+    "GEGLU": ("BiasSplitGelu",),
+}
+# What may differ besides: ways to add, upsample and concatenate, and what gives a value another shape.
+WAYS = {"Add", "BiasAdd", "FusedAdd", "Concat", "FusedConcat", "UpsampleNearest", "Expand", "Reshape"}
 
 SIZES: Mapping[str, Mapping[str, Sizes]] = {"static": STATIC, "large": LARGE, "symbolic": {}}
 Shape = tuple[int, ...]
+
+
+def _native(name: str) -> Mapping[str, Sizes]:
+    """One image with guidance at the size that a model was trained for."""
+    side = catalogue.load(name).models["unet"]["sample_size"]
+    return {
+        "unet": {"batch": 2, "height": side, "width": side, "sequence": 77},
+        "vae_decoder": {"batch": 1, "height": side, "width": side},
+        "vae_encoder": {"batch": 1, "height": 8 * side, "width": 8 * side},
+        "text_encoder": {"batch": 2, "sequence": 77},
+        "text_encoder_2": {"batch": 2, "sequence": 77},
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,18 +208,21 @@ class Operators:
     domains: frozenset[str]
     # Convolutions that add their own bias, by their weights: the shapes of weight and output.
     fused: Mapping[str, tuple[Shape, Shape]]
+    # The shapes of what an Add gives, where all are fixed.
+    added: tuple[Shape, ...]
 
 
 @functools.cache
 def _operators(name: str, part: str, target: Target, sizes: str = "static") -> Operators:
-    """The operators of a graph of sizes that are "static", "large" or "symbolic"."""
+    """The operators of a graph of sizes that are "static", "large", "symbolic" or "native"."""
     pipeline = catalogue.load(name)
     blueprint = Blueprint(
         component=component(part),
         config=pipeline.models[component(part).source],
         time_ids=pipeline.time_ids,
     )
-    graph = blueprint.author(target, DType.FLOAT16, SIZES[sizes].get(part))
+    chosen = _native(name) if sizes == "native" else SIZES[sizes]
+    graph = blueprint.author(target, DType.FLOAT16, chosen.get(part))
     body = graph.model.graph
     return Operators(
         counts=graph.operator_counts(),
@@ -145,6 +230,7 @@ def _operators(name: str, part: str, target: Target, sizes: str = "static") -> O
         fused=dict(
             map(_fused, (node for node in body if node.op_type == "NhwcConv" and len(node.inputs) == 3))
         ),
+        added=tuple(_shape(node.outputs[0]) for node in body if node.op_type == "Add" and chosen),
     )
 
 
@@ -198,19 +284,60 @@ def test_text_encoder_on_cuda(name: str, part: str) -> None:
     assert counts == CUDA_TEXT_ENCODERS[name, part]
 
 
+@pytest.mark.parametrize("name", catalogue.names())
+def test_unet_in_own_operators(name: str) -> None:
+    assert _operators(name, "unet", Target.OWN, "native").counts == OWN_UNETS[name]
+
+
+@pytest.mark.parametrize("part", OWN_VAES)
+@pytest.mark.parametrize("name", catalogue.names())
+def test_vae_in_own_operators(name: str, part: str) -> None:
+    assert _operators(name, part, Target.OWN, "native").counts == OWN_VAES[part]
+
+
+@pytest.mark.parametrize(("name", "part"), OWN_TEXT_ENCODERS)
+def test_text_encoder_in_own_operators(name: str, part: str) -> None:
+    assert _operators(name, part, Target.OWN, "native").counts == OWN_TEXT_ENCODERS[name, part]
+
+
+@pytest.mark.parametrize(("name", "part"), EVERY_PART)
+def test_an_own_graph_is_the_stock_one_in_other_operators(name: str, part: str) -> None:
+    own, stock = (_operators(name, part, target, "native").counts for target in (Target.OWN, Target.CUDA))
+    replaced = {operator for operators in REPLACED.values() for operator in operators}
+
+    for operator, stands_for in REPLACED.items():
+        assert own[operator] == sum(stock[each] for each in stands_for), operator
+    others = (own.keys() | stock.keys()) - WAYS - replaced - REPLACED.keys()
+    assert {name: own[name] for name in others} == {name: stock[name] for name in others}
+    assert not own.keys() & (replaced | {"BiasAdd"})
+    # Rows of the time for each entry of a batch.
+    assert own["Expand"] == (1 if part == "unet" else 0)
+    # A text encoder's stock operators take along as much.
+    assert sum(own.values()) < sum(stock.values()) or part.startswith("text_encoder")
+
+
+@pytest.mark.parametrize(("name", "part"), EVERY_PART)
+def test_an_add_in_an_own_graph_is_of_biases_or_of_what_no_kernel_takes(name: str, part: str) -> None:
+    added = _operators(name, part, Target.OWN, "native").added
+    large = [shape for shape in added if len(shape) > 1 and shape[-1] % 8 == 0]
+
+    # A text's positions are added once; no op of the vocabulary holds them back.
+    assert len(large) == (1 if part.startswith("text_encoder") else 0)
+
+
 @pytest.mark.parametrize("name", PORTABLE_UNETS)
 def test_unet_on_any_runtime(name: str) -> None:
     assert _operators(name, "unet", Target.PORTABLE).counts == PORTABLE_UNETS[name]
 
 
 @pytest.mark.parametrize(("name", "part"), EVERY_PART)
-@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 def test_a_static_graph_computes_no_sizes(name: str, part: str, target: Target) -> None:
     assert not OF_SIZES & _operators(name, part, target).counts.keys()
 
 
 @pytest.mark.parametrize("part", LARGE)
-@pytest.mark.parametrize("target", EXPORTED, ids=lambda target: target.value)
+@pytest.mark.parametrize("target", Target, ids=lambda target: target.value)
 def test_a_large_static_graph_computes_no_sizes(part: str, target: Target) -> None:
     assert not OF_SIZES & _operators("sdxl-base-1.0", part, target, "large").counts.keys()
 
