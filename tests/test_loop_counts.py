@@ -44,6 +44,9 @@ CUDA_KERNELS: Mapping[str, frozenset[ir.DataType]] = {
         frozenset({HALF}),
     ),
 }  # fmt: skip
+OWN_OPERATORS = frozenset(
+    {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "UpsampleNearest", "FusedAdd", "FusedConcat"}
+)
 
 # The denoiser without what `CONDITIONS` has, a Gather and a Reshape for each row of the time (22 and 17), and
 # for counter, state, scale, guidance and the sampler's row 9 Gathers, 14 Reshapes, 5 Muls, 5 Adds, 2 Casts, a
@@ -62,6 +65,22 @@ STEP: Mapping[str, Counts] = {
         "Expand": 5, "Cast": 2, "Sub": 1, "Transpose": 2,
     },
 }  # fmt: skip
+# In own operators. A FusedAdd is what no other takes along: before a downsampler and after a transformer's last
+# feed-forward. The Adds are of a shortcut's bias and its block's, of conv_out, and of the loop itself.
+OWN_STEP: Mapping[str, Counts] = {
+    "sd-1.5": {
+        "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 48, "MultiHeadAttention": 32, "GEGLU": 16,
+        "FusedAdd": 3 + 16, "FusedConcat": 12, "UpsampleNearest": 3, "MatMul": 128, "Concat": 1,
+        "Gather": 22 + 9, "Reshape": 22 + 32 + 14, "Add": 14 + 1 + 5, "Mul": 5, "Cast": 2, "Sub": 1,
+        "Transpose": 2,
+    },
+    "sdxl-base-1.0": {
+        "NhwcConv": 51, "FusedGroupNorm": 46, "FusedLayerNorm": 210, "MultiHeadAttention": 140, "GEGLU": 70,
+        "FusedAdd": 2 + 11, "FusedConcat": 9, "UpsampleNearest": 2, "MatMul": 582, "Concat": 1,
+        "Gather": 17 + 9, "Reshape": 17 + 22 + 14, "Add": 11 + 1 + 5, "Mul": 5, "Cast": 2, "Sub": 1,
+        "Transpose": 2,
+    },
+}  # fmt: skip
 # A key and a value for each cross-attention, a row of the time for each residual block, and what precedes it.
 CONDITIONS: Mapping[str, Counts] = {
     "sd-1.5": {
@@ -73,10 +92,21 @@ CONDITIONS: Mapping[str, Counts] = {
         "Mul": 2, "Cast": 2, "Concat": 3,
     },
 }  # fmt: skip
+OWN_CONDITIONS: Mapping[str, Counts] = {
+    "sd-1.5": {**CONDITIONS["sd-1.5"], "FusedAdd": 22 + 2, "Add": 0},
+    # The two perceptrons' biases are one.
+    "sdxl-base-1.0": {**CONDITIONS["sdxl-base-1.0"], "FusedAdd": 17 + 3, "Add": 1},
+}
 # Both have the same VAE. Beside it: the scaling factor, three Casts, and what makes bytes and `spoilt`.
 PIXELS: Counts = {
     "NhwcConv": 36, "GroupNorm": 5, "SkipGroupNorm": 25, "MatMul": 6, "Softmax": 1, "BiasAdd": 3, "Expand": 3,
     "Reshape": 34, "Transpose": 5, "Add": 7 + 1, "Mul": 1 + 3, "Cast": 3, "Div": 1, "Clip": 1, "Round": 1,
+    "ReduceSum": 1,
+}  # fmt: skip
+# Convolutions of three and four channels, and of shortcuts the biases, beside the one that makes bytes.
+OWN_PIXELS: Counts = {
+    "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "Softmax": 1, "FusedAdd": 3, "UpsampleNearest": 3,
+    "Reshape": 6, "Transpose": 5, "Add": 4 + 1, "Mul": 1 + 3, "Cast": 3, "Div": 1, "Clip": 1, "Round": 1,
     "ReduceSum": 1,
 }  # fmt: skip
 
@@ -87,20 +117,21 @@ def _unet(name: str) -> Blueprint:
 
 
 @functools.cache
-def _loop(name: str) -> LoopGraphs:
-    return author_loop(_unet(name), Target.CUDA, DType.FLOAT16, GUIDED)
+def _loop(name: str, target: Target = Target.CUDA) -> LoopGraphs:
+    return author_loop(_unet(name), target, DType.FLOAT16, GUIDED)
 
 
 @functools.cache
-def _pixels(name: str) -> AuthoredGraph:
+def _pixels(name: str, target: Target = Target.CUDA) -> AuthoredGraph:
     vae = Blueprint(component=component("vae_decoder"), config=catalogue.load(name).models["vae"])
-    return author_pixels(vae, Target.CUDA, DType.FLOAT16, latent=LATENT, scaling_factor=0.13025)
+    return author_pixels(vae, target, DType.FLOAT16, latent=LATENT, scaling_factor=0.13025)
 
 
-def _graph(name: str, which: str) -> AuthoredGraph:
+def _graph(name: str, which: str, target: Target = Target.CUDA) -> AuthoredGraph:
     if which == "pixels":
-        return _pixels(name)
-    return _loop(name).step if which == "step" else _loop(name).conditions
+        return _pixels(name, target)
+    graphs = _loop(name, target)
+    return graphs.step if which == "step" else graphs.conditions
 
 
 def _transposed(graph: AuthoredGraph) -> Shapes:
@@ -122,6 +153,35 @@ def test_the_conditions_on_cuda(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_pixels_on_cuda(name: str) -> None:
     assert _pixels(name).operator_counts() == PIXELS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_in_own_operators(name: str) -> None:
+    expected = {"step": OWN_STEP[name], "conditions": OWN_CONDITIONS[name], "pixels": OWN_PIXELS}
+
+    for which in GRAPHS:
+        assert _graph(name, which, Target.OWN).operator_counts() == Counter(expected[which]), which
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_familys_step_has_own_operators_and_no_stock_norm(name: str) -> None:
+    counts = _loop(name, Target.OWN).step.operator_counts()
+
+    assert counts.keys() >= OWN_OPERATORS
+    assert not counts.keys() & {
+        "GroupNorm", "SkipGroupNorm", "LayerNormalization", "SkipLayerNormalization", "BiasSplitGelu",
+        "BiasAdd", "Expand",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("which", GRAPHS)
+def test_every_node_of_an_own_graph_has_a_kernel(name: str, which: str) -> None:
+    kernels = {**CUDA_KERNELS, **dict.fromkeys(OWN_OPERATORS, frozenset({HALF}))}
+    for node in _graph(name, which, Target.OWN).model.graph:
+        operand = node.inputs[0]
+        assert operand is not None
+        assert operand.dtype in kernels[node.op_type], node.name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -115,8 +115,8 @@ PORTABLE_UNETS: Mapping[str, Counts] = {
 
 # In own operators. No norm, GEGLU, upsampling or concatenation of feature maps is a stock one; what nothing
 # that follows takes along is one FusedAdd: before each downsampler, after the last feed-forward of each
-# transformer, and two or three in the time's perceptrons. The Adds that are left are of two biases (that of the
-# time's row and that of a shortcut in each residual block, and with an added condition those of the two
+# transformer, and two or three in the time's perceptrons. The Adds that are left are of two biases (in each
+# residual block that of the time's row and that of a shortcut, and with an added condition those of the two
 # perceptrons), and of conv_out's four channels.
 OWN_SD: Counts = {
     **ONE_WAVE, "MatMul": 184, "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 48, "FusedConcat": 12,
@@ -145,8 +145,8 @@ OWN_UNETS: Mapping[str, Counts] = {
     },
 }  # fmt: skip
 # FusedAdd: Q, K and V, and in the encoder the three sums before a downsampler and the two convolutions of
-# eight channels at the end. Add: the biases of two shortcuts to their blocks', and in the decoder those of the
-# convolutions of four and of three channels.
+# eight channels at the end. Add: the biases of two shortcuts to their blocks', and in the decoder the biases
+# of the convolutions of four and of three channels.
 OWN_VAES: Mapping[str, Counts] = {
     "vae_decoder": {
         "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "Softmax": 1, "Mul": 1, "FusedAdd": 3, "Add": 4,
