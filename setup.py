@@ -8,6 +8,7 @@ ONNXSD_REQUIRE_NATIVE=1 makes that an error.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -29,7 +30,7 @@ WINDOWS = sys.platform == "win32"
 # ONNX Runtime has a CUDA provider for these alone.
 SYSTEMS = ("linux", "win32")
 SUFFIX = ".dll" if WINDOWS else ".so"
-COMPILE = ["/std:c++17", "/EHsc"] if WINDOWS else ["-std=c++17", "-O2", "-g0", "-fvisibility=hidden"]
+COMPILE = ["/std:c++17", "/EHsc"] if WINDOWS else ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
 # Linked with the system's libstdc++: a static one asks for the compiler's own glibc (2.36 on Debian 12),
 # where the library by itself asks for 2.2.5.
 LINK = [] if WINDOWS else ["-Wl,-z,defs", "-Wl,-s"]
@@ -62,7 +63,6 @@ class BuildOperators(build_ext):
         try:
             if sys.platform not in SYSTEMS:
                 raise PlatformError(f"ONNX Runtime has no CUDA provider for {sys.platform}")
-            _choose_compiler()
             super().run()
         except Exception as error:  # however a toolchain is broken, the package installs
             self._remove_library(in_place=in_place)
@@ -74,13 +74,29 @@ class BuildOperators(build_ext):
             )
 
     def build_extension(self, ext: Extension) -> None:
-        """Link with all symbols hidden but the exported ones, those of templates of std among them."""
+        """Compile with flags of its own: Python's are for modules, and for the machine that compiled it."""
         if not WINDOWS:
-            script = Path(self.build_temp, "exports.map")
-            script.parent.mkdir(parents=True, exist_ok=True)
-            script.write_text(f"{{ global: {'; '.join(EXPORTS)}; local: *; }};\n", encoding="utf-8")
-            ext.extra_link_args = [*LINK, f"-Wl,--version-script={script}"]
+            compiler = _compiler()
+            compile_ = [*compiler, *_flags("CPPFLAGS"), *_flags("CXXFLAGS")]
+            link = [*compiler, "-shared", *_flags("LDFLAGS")]
+            self.compiler.set_executables(
+                compiler_cxx=compiler,
+                compiler_so=compile_,
+                compiler_so_cxx=compile_,
+                linker_exe=compiler,
+                linker_exe_cxx=compiler,
+                linker_so=link,
+                linker_so_cxx=link,
+            )
+            ext.extra_link_args = [*LINK, f"-Wl,--version-script={self._exports()}"]
         super().build_extension(ext)
+
+    def _exports(self) -> Path:
+        """A script for the linker that hides all but the exported symbols, those of std's templates too."""
+        script = Path(self.build_temp, "exports.map")
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(f"{{ global: {'; '.join(EXPORTS)}; local: *; }};\n", encoding="utf-8")
+        return script
 
     def get_ext_filename(self, fullname: str) -> str:
         """Where the library lies: without Python's ABI in its name, which it does not depend on."""
@@ -117,14 +133,19 @@ class TaggedWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-def _choose_compiler() -> None:
-    """Where Python's own compiler is not there, and none is named by $CXX, take one that is."""
-    if WINDOWS or "CXX" in os.environ:
-        return
-    of_python = (sysconfig.get_config_var("CXX") or "").split()[:1]
-    found = next((name for name in (*of_python, "c++", "g++", "clang++") if shutil.which(name)), None)
-    if found and [found] != of_python:
-        os.environ["CXX"] = found
+def _compiler() -> list[str]:
+    """The C++ compiler as a command: $CXX, else the one that compiled Python, else one that is there."""
+    if named := _flags("CXX"):
+        return named
+    of_python = shlex.split(sysconfig.get_config_var("CXX") or "c++")
+    for command in (of_python, ["c++"], ["g++"], ["clang++"]):
+        if shutil.which(command[0]):
+            return command
+    raise PlatformError(f"there is no C++ compiler: neither {of_python[0]}, c++, g++ nor clang++")
+
+
+def _flags(variable: str) -> list[str]:
+    return shlex.split(os.environ.get(variable, ""))
 
 
 def _reason(error: Exception) -> str:

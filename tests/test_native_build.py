@@ -16,7 +16,7 @@ from native_library import COMPILER, needs_compiler
 from package_builds import LIBRARY, ROOT, Built, build, copy_of_kernels
 from refresh import elf
 
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="compilers and files as Linux has them")
 NO_COMPILER = {"CC": "false", "CXX": "false"}
 DOES_WITHOUT = "own operators were not built"
 EXPORTED = {"RegisterCustomOps", "onnxsd_api_version", "onnxsd_function", "onnxsd_provide"}
@@ -174,6 +174,16 @@ def test_without_a_compiler_the_wheel_is_of_any_platform(source: Path, tmp_path:
         assert "onnxsd/kernels/__init__.py" in archive.namelist()
     assert re.search(r"not built \(.*\bfalse\b.* 1\): onnxsd installs without", said(made))
     assert "ONNXSD_REQUIRE_NATIVE=1" in said(made)
+
+
+@LINUX
+def test_where_there_is_no_compiler_at_all_it_says_so(source: Path, tmp_path: Path) -> None:
+    nowhere = "import shutil; shutil.which = lambda *_, **__: None"
+    made = build("build_wheel", source, tmp_path / "out", before=nowhere)
+
+    assert made.file, made.log
+    assert made.file.name.endswith("-py3-none-any.whl")
+    assert "(there is no C++ compiler: " in said(made)
 
 
 def test_a_source_that_does_not_compile_leaves_no_older_library(source: Path, tmp_path: Path) -> None:
