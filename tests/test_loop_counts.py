@@ -65,8 +65,8 @@ STEP: Mapping[str, Counts] = {
         "Expand": 5, "Cast": 2, "Sub": 1, "Transpose": 2,
     },
 }  # fmt: skip
-# In own operators. A FusedAdd is what no other takes along: before a downsampler and after a transformer's last
-# feed-forward. The Adds are of a shortcut's bias and its block's, of conv_out, and of the loop itself.
+# In own operators. A FusedAdd is what no other takes along: before a downsampler, and after what ends a
+# transformer. The Adds are of a shortcut's bias and its block's, of conv_out, and of the loop itself.
 OWN_STEP: Mapping[str, Counts] = {
     "sd-1.5": {
         "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 48, "MultiHeadAttention": 32, "GEGLU": 16,
