@@ -58,6 +58,8 @@ def choose(asked: Kernels, *, provider: Provider, device_id: int, precision: DTy
 
     Raises:
         NotReadyError: own kernels were asked for, and something that they need is missing.
+        ProviderFallbackError: nothing runs on this GPU, neither kind of kernels.
+        DeviceMemoryError: the GPU has no room for kernels; stock ones would make the image depend on that.
     """
     if asked is Kernels.STOCK:
         return KernelChoice(operators=None, reason="stock operators were asked for")
