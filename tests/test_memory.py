@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from onnxsd.ops import Target
 from onnxsd.ops.arena import LARGEST_WASTE_BYTES, arena_bytes
 from onnxsd.ops.graph import AuthoredGraph, Graph
 from onnxsd.ops.memory import IN_PLACE_ON_CPU, MemoryNeed, activation_bytes, memory_need
-from onnxsd.ops.operators import Value
+from onnxsd.ops.operators import OPERATORS, Value
 from onnxsd.tensors import DType, Size
 
 # Every hand-made value has 1,024 elements of float32.
@@ -135,6 +136,41 @@ def test_a_value_that_nobody_takes_is_there_for_its_node() -> None:
     unused = finished(graph, made(graph, made(graph, x)))
 
     assert activation_bytes(unused) == ONE
+
+
+def test_what_nobody_takes_stays_in_the_arena_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the scratch of a group norm does; here the half of a Split."""
+    monkeypatch.setitem(OPERATORS, "Split", dataclasses.replace(OPERATORS["Split"], kept=2))
+    graph = Graph("test")
+    x = graph.input("x", DType.FLOAT32, (4, 2 * MIB // 16))
+    for _ in range(6):
+        half = graph.emit("Split", x, axis=-1)
+        x = graph.emit("Concat", half, half, axis=-1)
+    split = finished(graph, x)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(ir.to_proto(split.model).SerializeToString())
+
+    assert {len(node.outputs) for node in split.model.graph if node.op_type == "Split"} == {2}
+    # Both halves beside what is split, once a Split is the second one.
+    assert activation_bytes(split) == 4 * MIB
+    # Six halves that nobody takes, and what a chain holds.
+    assert arena_bytes(split) == (6 + 1 + 2) * MIB == taken_bytes(path, "as modelled")
+
+
+def test_a_group_norms_scratch_is_counted() -> None:
+    graph = Graph("test")
+    x = graph.input("x", DType.FLOAT16, (2, 8, 8, 320))
+    gamma, beta = (graph.input(name, DType.FLOAT32, (320,)) for name in ("gamma", "beta"))
+    for _ in range(3):
+        x = graph.emit("FusedGroupNorm", x, gamma, beta, groups=32, epsilon=1e-5, activation=1, parts=5)
+    normed = finished(graph, x)
+    pixels, scratch = 2 * 8 * 8 * 320 * 2, 2 * 32 * 5 * 2 * 4
+
+    assert activation_bytes(normed) == 2 * pixels + scratch
+    # The third one lies in what is left of the first norm.
+    assert arena_bytes(normed) == 2 * pixels + 2 * scratch
 
 
 def test_everything_is_told_apart_and_rounded_up() -> None:

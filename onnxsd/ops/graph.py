@@ -103,7 +103,7 @@ class Graph:
         named = {*outputs, *range(found.kept)}
         values = [
             self._value(self._fresh(operator, index) if index in named else "", dtype, shape)
-            for index, (shape, dtype) in enumerate(specs[: max(outputs) + 1])
+            for index, (shape, dtype) in enumerate(specs[: max(named) + 1])
         ]
         self._append(operator, found.domain, operands, values, attributes)
         return tuple(values[index] for index in outputs)

@@ -43,10 +43,15 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one node takes before it runs, and what nobody needs after it."""
+    """What one node takes before it runs, and what nobody needs after it.
+
+    `unused` nobody needs either, for no node takes it: a kernel's scratch. ONNX Runtime lets go of a value
+    after its last use, so of this one at the end of the run.
+    """
 
     taken: tuple[Buffer, ...]
     given_back: tuple[Buffer, ...]
+    unused: tuple[Buffer, ...] = ()
 
 
 def memory_need(graph: AuthoredGraph, *, in_place: frozenset[str] = IN_PLACE_ON_CUDA) -> MemoryNeed:
@@ -82,7 +87,7 @@ def activation_bytes(graph: AuthoredGraph, *, in_place: frozenset[str] = IN_PLAC
     for step in steps(graph, in_place):
         live += sum(buffer.size_bytes for buffer in step.taken)
         peak = max(peak, live)
-        live -= sum(buffer.size_bytes for buffer in step.given_back)
+        live -= sum(buffer.size_bytes for buffer in (*step.given_back, *step.unused))
     return peak
 
 
@@ -107,7 +112,8 @@ def steps(graph: AuthoredGraph, in_place: frozenset[str]) -> Iterator[Step]:
             buffers[output] = shared
         yield Step(
             taken=tuple(taken),
-            given_back=(*_released(node, buffers), *(buffer for buffer in taken if not buffer.uses)),
+            given_back=tuple(_released(node, buffers)),
+            unused=tuple(buffer for buffer in taken if not buffer.uses),
         )
 
 
