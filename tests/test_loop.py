@@ -95,7 +95,12 @@ DOUBLING = Blueprint(
 
 
 def loop_of(
-    blueprint: Blueprint, target: Target, work: Denoising, weights: Mapping[str, Array] | None = None
+    blueprint: Blueprint,
+    target: Target,
+    work: Denoising,
+    weights: Mapping[str, Array] | None = None,
+    *,
+    dtype: DType = DType.FLOAT32,
 ) -> Loop:
     """A loop on the CPU, by reference bodies, over given or random weights; nothing is captured here."""
 
@@ -106,7 +111,7 @@ def loop_of(
         return Session.create(to_bytes(runnable), provider=Provider.CPU, options=STATIC, external=arrays)
 
     shape = loop_shape(work)
-    graphs = author_loop(blueprint, target, DType.FLOAT32, shape)
+    graphs = author_loop(blueprint, target, dtype, shape)
     return Loop(make, (graphs.step, graphs.conditions), shape)
 
 
