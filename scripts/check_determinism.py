@@ -6,7 +6,8 @@ Every distinct node (operator, attributes, shapes and types of its operands) of 
 the provider at fixed sizes, becomes a model of its own and runs over random operands, --runs times in each of
 two sessions (--large-runs where its outputs are large), with its outputs filled with NaN before each run. The
 exit code is 1 when a node varies from run to run or from session to session, leaves part of an output
-unwritten, or does not run.
+unwritten, or does not run. Graphs are those of the engine: with onnxsd's own kernels where they can be used,
+unless --stock-kernels is given. `check_repeats.py` asks the same of whole images.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from determinism.trial import Outcome, Trial
 from onnxsd.artifact.folder import Folder, open_folder
 from onnxsd.engine.gpu import session_settings
 from onnxsd.errors import OnnxsdError, UsageError
+from onnxsd.kernels.choice import KernelChoice, Kernels, choose
 from onnxsd.models import clip
 from onnxsd.models.components import Blueprint
 from onnxsd.ops import Target
@@ -50,16 +52,23 @@ def _check(asked: argparse.Namespace) -> int:
     started = time.perf_counter()
     folder = open_folder(asked.folder)
     choice = resolve(asked.provider, device_id=asked.device)
+    kernels = choose(
+        Kernels.STOCK if asked.stock_kernels else Kernels.AUTO,
+        provider=choice.provider,
+        device_id=choice.device_id,
+        precision=folder.manifest.precision,
+    )
     runs = {"runs": asked.runs, "large_runs": asked.large_runs}
     calls = [
         (Trial(choice=choice, settings=settings, **runs), found)
-        for settings, graphs in _graphs(folder, choice.provider, asked.size, tuple(asked.component)).items()
+        for settings, graphs in _graphs(folder, choice.provider, kernels, asked).items()
         for found in distinct(graphs)
     ]
     outcomes = tuple(_tried(calls))
     facts = {
         "schema": SCHEMA,
         "provider": choice.provider.value,
+        "kernels": {"own": kernels.own, "reason": kernels.reason},
         "onnxruntime": str(available().version),
         "size": asked.size,
         **runs,
@@ -85,19 +94,22 @@ def _tried(calls: Sequence[tuple[Trial, Found]]) -> Iterator[Outcome]:
 
 
 def _graphs(
-    folder: Folder, provider: Provider, size: int, wanted: tuple[str, ...]
+    folder: Folder, provider: Provider, kernels: KernelChoice, asked: argparse.Namespace
 ) -> dict[SessionSettings, list[tuple[str, AuthoredGraph]]]:
     """Each wanted component (all, if none is named) at fixed sizes, by the settings of its sessions."""
-    on_cpu = provider is Provider.CPU
-    target, dtype = (Target.PORTABLE, DType.FLOAT32) if on_cpu else (Target.CUDA, folder.manifest.precision)
+    target, dtype = Target.OWN if kernels.own else Target.CUDA, folder.manifest.precision
+    if provider is Provider.CPU:
+        target, dtype = Target.PORTABLE, DType.FLOAT32
+    wanted: list[str] = asked.component
     names = [record.name for record in folder.manifest.components]
     if unknown := [name for name in wanted if name not in names]:
         raise UsageError(f"{folder.path} has no {', '.join(unknown)}; it has {', '.join(names)}")
     graphs: dict[SessionSettings, list[tuple[str, AuthoredGraph]]] = {}
     for name in wanted or names:
         blueprint = folder.blueprint(name)
-        graph = blueprint.author(target, dtype, _sizes(folder, blueprint, size))
-        graphs.setdefault(session_settings(name, dtype, cuda_graph=False), []).append((name, graph))
+        graph = blueprint.author(target, dtype, _sizes(folder, blueprint, asked.size))
+        settings = session_settings(name, dtype, cuda_graph=False, operators=kernels.operators)
+        graphs.setdefault(settings, []).append((name, graph))
     return graphs
 
 
@@ -123,6 +135,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--device", type=int, default=0, help="the GPU's number (default 0)")
     parser.add_argument("--component", action="append", default=[], help="this one only; repeatable")
+    parser.add_argument(
+        "--stock-kernels", action="store_true", help="ONNX Runtime's operators, not onnxsd's own kernels"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome there")
     return parser.parse_args()
 

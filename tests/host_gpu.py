@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +16,22 @@ from onnxsd.engine import gpu as gpus
 from onnxsd.engine.engine import Engine
 from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.pipeline import Pipeline
+from onnxsd.kernels.choice import KernelChoice
 from onnxsd.ops.arena import arena_bytes
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.ops.memory import memory_need
-from onnxsd.session import Choice, Optimization, Provider, Session, SessionSettings
+from onnxsd.session import Choice, CustomOperators, Optimization, Provider, Session, SessionSettings
 from onnxsd.session import block as blocks
 from onnxsd.session.block import Block
 from onnxsd.session.driver import Driver
 from onnxsd.verify.bodies import with_reference_bodies
 
 DLPACK_CPU = 1
+STOCK = KernelChoice(operators=None, reason="stock operators were asked for")
+# No session here loads the library: own operators have bodies.
+OWN = KernelChoice(
+    operators=CustomOperators(library=Path("operators.so")), reason="a test asks for own kernels"
+)
 
 
 class HostGpu(Gpu):
@@ -59,7 +66,12 @@ def on_host(weight: Any) -> Any:
 
 
 def pipeline_over(
-    cuda: FakeCuda, folder: Folder, monkeypatch: pytest.MonkeyPatch, *, limit_bytes: int | None = None
+    cuda: FakeCuda,
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    limit_bytes: int | None = None,
+    kernels: KernelChoice = STOCK,
 ) -> Pipeline:
     """A pipeline whose GPU is a fake device: weights lie there, activations do not."""
     driver = Driver(cuda, 0)
@@ -67,6 +79,6 @@ def pipeline_over(
     monkeypatch.setattr(gpus, "start_cuda", lambda device_id: None)
     monkeypatch.setattr(gpus, "driver", lambda ordinal: driver)
     engine = Engine(folder, Choice(provider=Provider.CPU, device_id=0, reason="a fake device"))
-    engine.gpu = HostGpu(folder, 0, cuda_graph=False, limit_bytes=limit_bytes)
+    engine.gpu = HostGpu(folder, 0, cuda_graph=False, limit_bytes=limit_bytes, kernels=kernels)
     engine.gpu.driver = driver
     return Pipeline(engine)

@@ -12,7 +12,6 @@ from onnxsd.engine.engine import Engine, require_finite
 from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.pixel_graph import author_pixels
 from onnxsd.imaging.pixels import from_bytes, to_images
-from onnxsd.ops import Target
 
 Array = npt.NDArray[Any]
 DECODER = "vae_decoder"
@@ -56,7 +55,7 @@ def decoder_for(gpu: Gpu, latent: tuple[int, ...]) -> Bound:
     def author() -> Any:
         graph = author_pixels(
             gpu.folder.blueprint(DECODER),
-            Target.CUDA,
+            gpu.target,
             manifest.precision,
             latent=(batch, channels, height, width),
             scaling_factor=manifest.latent.scaling_factor,

@@ -14,6 +14,7 @@ from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.tensorrt import require_portable, tensorrt_session
 from onnxsd.errors import UsageError, VerificationError
+from onnxsd.kernels.choice import Kernels, choose
 from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.session import Choice, Provider, Session
@@ -27,7 +28,8 @@ class Engine:
 
     On CUDA (`gpu`) each component's weights are loaded once, and sessions of fixed sizes share them. On a CPU
     one session with symbolic sizes holds weights that were widened to float32 once, and ONNX Runtime
-    optimises it. TensorRT builds its own engine of the folder's files for each size.
+    optimises it. TensorRT builds its own engine of the folder's files for each size. `kernels` says whether
+    sessions run on onnxsd's own kernels, and why.
     """
 
     def __init__(
@@ -37,14 +39,32 @@ class Engine:
         *,
         cuda_graph: bool = True,
         memory_limit_bytes: int | None = None,
+        kernels: Kernels = Kernels.AUTO,
     ) -> None:
+        """Decide on kernels and start the GPU; models are loaded on first use.
+
+        Raises:
+            NotReadyError: own kernels were asked for and cannot be used; the message says what is missing.
+        """
         self.folder = folder
         self.choice = choice
         if choice.provider is Provider.TENSORRT:
             require_portable(folder)
+        self.kernels = choose(
+            kernels,
+            provider=choice.provider,
+            device_id=choice.device_id,
+            precision=folder.manifest.precision,
+        )
         self.gpu: Gpu | None = None
         if choice.provider is Provider.CUDA:
-            self.gpu = Gpu(folder, choice.device_id, cuda_graph=cuda_graph, limit_bytes=memory_limit_bytes)
+            self.gpu = Gpu(
+                folder,
+                choice.device_id,
+                cuda_graph=cuda_graph,
+                limit_bytes=memory_limit_bytes,
+                kernels=self.kernels,
+            )
         self._sessions: dict[tuple[str, tuple[tuple[str, int], ...]], Session] = {}
 
     @property
@@ -102,7 +122,7 @@ class Engine:
         wanted: tuple[str, ...],
     ) -> dict[str, Array]:
         def author() -> tuple[AuthoredGraph]:
-            return (self.folder.blueprint(component).author(Target.CUDA, self.dtype, dict(sizes)),)
+            return (self.folder.blueprint(component).author(gpu.target, self.dtype, dict(sizes)),)
 
         bound = gpu.bound((component, tuple(sorted(sizes.items()))), component, author)
         for name, value in feeds.items():

@@ -48,6 +48,7 @@ def largest_that_fits(
     width: int,
     images: int,
     guided: bool,
+    target: Target,
 ) -> str | None:
     """What would fit on a GPU, in words; None if nothing that was tried does.
 
@@ -57,16 +58,17 @@ def largest_that_fits(
     step with the area; the denoiser's from one graph at the size that was asked for, for they do.
 
     Args:
-        folder: what was to run, in the `cuda` target.
+        folder: what was to run.
         free_bytes: what would be free on the device with nothing of the folder on it.
         height, width: pixels that were asked for.
         images: how many were asked for at once.
         guided: whether the denoiser has a row of the negative prompt for each of them too.
+        target: the operators that it was to run in.
     """
     asked = Offer(height=height, width=width, images=images)
     factor = folder.manifest.latent.factor
     room = free_bytes - WORKSPACE_BYTES
-    needed = _needs(folder, asked, rows_per_image=2 if guided else 1)
+    needed = _needs(folder, asked, target, rows_per_image=2 if guided else 1)
 
     def first(offers: Iterator[Offer]) -> tuple[Offer, ...]:
         return tuple(islice((offer for offer in offers if needed(offer) <= room), 1))
@@ -83,7 +85,7 @@ def largest_that_fits(
     return f"{' or '.join(map(str, fitting))} should fit into the {free_bytes / 1e9:.1f} GB that can be had"
 
 
-def _needs(folder: Folder, asked: Offer, *, rows_per_image: int) -> Callable[[Offer], float]:
+def _needs(folder: Folder, asked: Offer, target: Target, *, rows_per_image: int) -> Callable[[Offer], float]:
     """What an offer takes on the device, in bytes: of denoiser and decoder the one that takes more."""
     factor, dtype = folder.manifest.latent.factor, folder.manifest.precision
     decoder = folder.blueprint("vae_decoder")
@@ -97,12 +99,12 @@ def _needs(folder: Folder, asked: Offer, *, rows_per_image: int) -> Callable[[Of
 
     sizes = {"batch": rows_per_image * asked.images, "sequence": TOKENS, **latents(asked)}
     denoiser = folder.blueprint(folder.manifest.latent.denoiser)
-    denoiser_bytes = arena_bytes(denoiser.author(Target.CUDA, dtype, sizes))
+    denoiser_bytes = arena_bytes(denoiser.author(target, dtype, sizes))
 
     @cache
     def decoder_bytes(offer: Offer) -> int:
         # One image is decoded at a time, however many there are.
-        return arena_bytes(decoder.author(Target.CUDA, dtype, {"batch": 1, **latents(offer)}))
+        return arena_bytes(decoder.author(target, dtype, {"batch": 1, **latents(offer)}))
 
     def needed(offer: Offer) -> float:
         share = offer.area * offer.images / (asked.area * asked.images)

@@ -15,10 +15,13 @@ from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.engine.bound import Bound
 from onnxsd.engine.memory import DeviceMemory
 from onnxsd.engine.worker import Worker
+from onnxsd.kernels.choice import KernelChoice
+from onnxsd.ops import Target
 from onnxsd.ops.arena import arena_bytes
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.ops.memory import memory_need
 from onnxsd.session import (
+    CustomOperators,
     DeviceArray,
     Optimization,
     Provider,
@@ -45,10 +48,21 @@ class Gpu:
     Everything here is for the thread of `worker`.
     """
 
-    def __init__(self, folder: Folder, device_id: int, *, cuda_graph: bool, limit_bytes: int | None) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        device_id: int,
+        *,
+        cuda_graph: bool,
+        limit_bytes: int | None,
+        kernels: KernelChoice,
+    ) -> None:
         start_cuda(device_id)
         self.folder = folder
         self.device_id = device_id
+        self.kernels = kernels
+        # What every graph for this GPU is authored in.
+        self.target = Target.OWN if kernels.own else Target.CUDA
         self.cuda_graph = cuda_graph
         self.memory = DeviceMemory(driver(device_id), limit_bytes)
         self.worker = Worker()
@@ -119,7 +133,12 @@ class Gpu:
             to_bytes(graph),
             provider=Provider.CUDA,
             device_id=self.device_id,
-            options=session_settings(component, self.folder.manifest.precision, cuda_graph=self.cuda_graph),
+            options=session_settings(
+                component,
+                self.folder.manifest.precision,
+                cuda_graph=self.cuda_graph,
+                operators=self.kernels.operators,
+            ),
             initializers={recipe.name: weights[recipe.name] for recipe in graph.recipes},
             label=component,
         )
@@ -181,8 +200,10 @@ class Gpu:
         self._of.pop(key, None)
 
 
-def session_settings(component: str, precision: DType, *, cuda_graph: bool) -> SessionSettings:
-    """How a component's sessions run on a GPU."""
+def session_settings(
+    component: str, precision: DType, *, cuda_graph: bool, operators: CustomOperators | None
+) -> SessionSettings:
+    """How a component's sessions run on a GPU; `operators` bring own kernels, None is stock ones."""
     half = precision is DType.FLOAT16
     return SessionSettings(
         optimize=Optimization.DISABLED,
@@ -190,6 +211,7 @@ def session_settings(component: str, precision: DType, *, cuda_graph: bool) -> S
         fuse_conv_bias=half and component.startswith("vae"),
         use_tf32=half,
         lean=True,
+        custom_operators=operators,
     )
 
 

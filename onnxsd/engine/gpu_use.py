@@ -51,6 +51,7 @@ def _what_would_fit(gpu: Gpu, settings: Settings) -> str:
         width=settings.width,
         images=len(settings.seeds),
         guided=settings.guided,
+        target=gpu.target,
     )
     if fitting is not None:
         return fitting

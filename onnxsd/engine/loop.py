@@ -12,7 +12,6 @@ from onnxsd.engine.bound import Bound
 from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.step_graph import LoopShape, author_loop
 from onnxsd.engine.work import Denoising, OnStep
-from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.samplers import Table
 from onnxsd.session import Session, to_host
@@ -45,7 +44,7 @@ def loop_for(gpu: Gpu, shape: LoopShape) -> Loop:
     denoiser = manifest.latent.denoiser
 
     def author() -> Sequence[AuthoredGraph]:
-        graphs = author_loop(gpu.folder.blueprint(denoiser), Target.CUDA, manifest.precision, shape)
+        graphs = author_loop(gpu.folder.blueprint(denoiser), gpu.target, manifest.precision, shape)
         return graphs.step, graphs.conditions
 
     def make(graph: AuthoredGraph) -> Session:

@@ -21,6 +21,7 @@ from onnxsd.engine.noise import TorchNoise
 from onnxsd.engine.request import Request, Settings, decide
 from onnxsd.engine.work import Denoising, OnStep
 from onnxsd.errors import ConfigurationError, UsageError
+from onnxsd.kernels.choice import Kernels
 from onnxsd.models.families import FAMILIES, Family
 from onnxsd.samplers import Table, parse, table_for
 from onnxsd.session import Choice, Provider, resolve
@@ -66,6 +67,7 @@ class Pipeline:
         device_id: int = 0,
         cuda_graph: bool = True,
         memory_limit_bytes: int | None = None,
+        kernels: str | Kernels = Kernels.AUTO,
     ) -> Pipeline:
         """The pipeline of a folder that `onnxsd export` wrote.
 
@@ -76,11 +78,15 @@ class Pipeline:
             device_id: which GPU, of those that CUDA_VISIBLE_DEVICES leaves.
             cuda_graph: capture a step in a CUDA graph, which replays without the host.
             memory_limit_bytes: the most GPU memory to take; models leave it for one another where they must.
+            kernels: `own` for onnxsd's CUDA kernels, `stock` for ONNX Runtime's operators alone, `auto` for
+                own ones where they can be used; `engine.kernels` says which are, and why.
 
         Raises:
             BadInputError: not an export of onnxsd, or damaged.
             ProviderFallbackError: the provider asked for is not the one that would run.
+            NotReadyError: own kernels were asked for, and something that they need is missing.
         """
+        asked = _kernels(kernels)
         opened = open_folder(Path(folder))
         choice = provider if isinstance(provider, Choice) else resolve(provider, device_id)
         if memory_limit_bytes is not None and choice.provider is not Provider.CUDA:
@@ -88,7 +94,13 @@ class Pipeline:
                 f"a limit of GPU memory was given, and images are made on {choice.provider.value}:"
                 f" {choice.reason}"
             )
-        engine = Engine(opened, choice, cuda_graph=cuda_graph, memory_limit_bytes=memory_limit_bytes)
+        engine = Engine(
+            opened,
+            choice,
+            cuda_graph=cuda_graph,
+            memory_limit_bytes=memory_limit_bytes,
+            kernels=asked,
+        )
         return cls(engine)
 
     def __call__(
@@ -270,6 +282,15 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
+
+
+def _kernels(asked: str | Kernels) -> Kernels:
+    """What is asked for, by its name too."""
+    try:
+        return Kernels(asked)
+    except ValueError as error:
+        names = ", ".join(kernels.value for kernels in Kernels)
+        raise UsageError(f"there are no {asked} kernels: it is one of {names}") from error
 
 
 def _family(folder: Folder) -> Family:
