@@ -25,11 +25,15 @@ MOVES = {
 }  # fmt: skip
 
 
-def with_reference_bodies(model: ir.Model) -> ir.Model:
+def with_reference_bodies(model: ir.Model, *, fused: frozenset[str] = FUSED) -> ir.Model:
     """A copy of `model` whose fused and float16 nodes call functions of standard operators.
 
     Each function does what the operator's documentation says, in float32, and rounds what it gives back to
     the node's type. Weights are shared with `model`.
+
+    Args:
+        model: stays as it is.
+        fused: the domains whose operators get bodies; those of others run by kernels of the session.
 
     Raises:
         BadInputError: an operator, an attribute or an input has no body here, or a type or rank is not known.
@@ -40,7 +44,7 @@ def with_reference_bodies(model: ir.Model) -> ir.Model:
     copy = model.clone()
     functions: dict[Call, ir.Function] = {}
     for node in copy.graph:
-        if node.domain not in FUSED and not _rounds(node):
+        if node.domain not in fused and not _rounds(node):
             continue
         call = _call(node)
         if call not in functions:
@@ -49,7 +53,7 @@ def with_reference_bodies(model: ir.Model) -> ir.Model:
         node.attributes.clear()
     for function in functions.values():
         copy.functions[function.identifier()] = function
-    for domain in FUSED:
+    for domain in fused:
         copy.opset_imports.pop(domain, None)
     if functions:
         copy.opset_imports[DOMAIN] = 1
