@@ -21,42 +21,35 @@ __device__ __forceinline__ float exchanged(const float* in, float* cells, bool w
 
 KERNEL neighbour(const float* in, float* out) {
   __shared__ float cells[512];
-  wait_for_earlier_kernels();
   out[blockIdx.x * blockDim.x + threadIdx.x] = exchanged(in, cells, true);
 }
 
 KERNEL racing(const float* in, float* out) {
   __shared__ float cells[512];
-  wait_for_earlier_kernels();
   out[blockIdx.x * blockDim.x + threadIdx.x] = exchanged(in, cells, false);
 }
 
 KERNEL blocks_racing(float* in, float* out) {
-  wait_for_earlier_kernels();
   if (threadIdx.x == 0) in[blockIdx.x] += blockIdx.x == 0 ? 1.0f : in[blockIdx.x - 1];
   out[blockIdx.x * blockDim.x + threadIdx.x] = in[blockIdx.x];
 }
 
 KERNEL beyond(const float* in, float* out, int by) {
-  wait_for_earlier_kernels();
   out[static_cast<int>(threadIdx.x) + by] = in[threadIdx.x];
 }
 
 KERNEL from_beyond(const float* in, float* out, int by) {
-  wait_for_earlier_kernels();
   out[threadIdx.x] = in[static_cast<int>(threadIdx.x) + by];
 }
 
 KERNEL unwritten_cells(const float* in, float* out) {
   __shared__ float cells[512];
-  wait_for_earlier_kernels();
   if (threadIdx.x % 2) cells[threadIdx.x] = in[threadIdx.x];
   __syncthreads();
   out[threadIdx.x] = cells[threadIdx.x];
 }
 
 KERNEL some_return(const float* in, float* out, int returning) {
-  wait_for_earlier_kernels();
   out[threadIdx.x] = 0.0f;
   if (static_cast<int>(threadIdx.x) >= returning) return;
   __syncthreads();
@@ -64,38 +57,30 @@ KERNEL some_return(const float* in, float* out, int returning) {
 }
 
 KERNEL half_at_the_barrier(const float* in, float* out) {
-  wait_for_earlier_kernels();
   float x = in[threadIdx.x];
   if (threadIdx.x % 2) __syncthreads();
   out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, x, 1);
 }
 
 KERNEL half_shuffles(const float* in, float* out, int distance) {
-  wait_for_earlier_kernels();
   float x = in[threadIdx.x];
   if (threadIdx.x % 2) x = __shfl_xor_sync(0xffffffffu, x, distance);
   out[threadIdx.x] = x;
 }
 
 KERNEL sums(const float* in, float* out, int size) {
-  wait_for_earlier_kernels();
   float x = in[threadIdx.x];
   for (int distance = size / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
   out[threadIdx.x] = x;
 }
 
-KERNEL impatient(const float* in, float* out) { out[threadIdx.x] = in[threadIdx.x]; }
-
 KERNEL functions(const float* in, float* out) {
-  wait_for_earlier_kernels();
   const float x = in[threadIdx.x];
-  out[3 * threadIdx.x] = power_of_two(x);
-  out[3 * threadIdx.x + 1] = reciprocal(x);
-  out[3 * threadIdx.x + 2] = reciprocal_root(x);
+  out[2 * threadIdx.x] = power_of_two(x);
+  out[2 * threadIdx.x + 1] = reciprocal(x);
 }
 
 KERNEL halves(const float* in, uint4* out, int pairs) {
-  wait_for_earlier_kernels();
   const float* own = in + 8 * threadIdx.x;
   out[threadIdx.x] = {narrow_pair(own[0], own[1]), narrow_pair(own[2], own[3]),
                       narrow_pair(own[4], own[5]), narrow_pair(own[6], own[7])};
@@ -112,7 +97,7 @@ def faulty() -> Emulator:
 def _run(faulty: Emulator, kernel: str, *arguments: int, blocks: int = 1) -> npt.NDArray[np.float32]:
     numbers = np.arange(blocks * COUNT, dtype=np.float32)
     out = wanted((blocks * COUNT,), np.float32)
-    faulty.launch(kernel, (blocks, 1), COUNT, given(numbers), out, *arguments)
+    faulty.launch(kernel, (blocks,), COUNT, given(numbers), out, *arguments)
     return out.array
 
 
@@ -126,7 +111,7 @@ def _bits(faulty: Emulator, kernel: str) -> set[bytes]:
         numbers, out = wanted((3 * COUNT,), np.float32), wanted((3 * COUNT,), np.float32)
         numbers.array[...] = np.arange(3 * COUNT)
         with faulty.running(order, seed=seed):
-            faulty.launch(kernel, (3, 1), COUNT, numbers, out)
+            faulty.launch(kernel, (3,), COUNT, numbers, out)
         found.add(out.array.tobytes())
     return found
 
@@ -171,7 +156,6 @@ def test_a_barrier_does_not_wait_for_threads_that_returned(faulty: Emulator) -> 
     [
         ("half_at_the_barrier", (), "32 threads at a barrier, 32 at a shuffle, 0 returned"),
         ("half_shuffles", (1,), "shuffles with a lane that is not there"),
-        ("impatient", (), "never waited for earlier kernels"),
     ],
 )
 def test_a_block_that_gets_stuck_is_an_error(
@@ -198,15 +182,15 @@ def test_neighbours_are_summed_up(faulty: Emulator, size: int) -> None:
 def test_a_warp_without_all_its_lanes_cannot_sum_over_them(faulty: Emulator) -> None:
     buffers = given(np.ones(COUNT, np.float32)), wanted((COUNT,), np.float32)
     with pytest.raises(LaunchError, match="a lane that is not there"):
-        faulty.launch("sums", (1, 1), 40, *buffers, 32)
+        faulty.launch("sums", (1,), 40, *buffers, 32)
 
 
 @pytest.mark.parametrize(
     ("grid", "block", "says"),
-    [((0, 1), 32, "a grid of"), ((1, 65536), 32, "a grid of"), ((1, 1), 513, "bound is 512")],
+    [((0,), 32, "a grid of"), ((1, 65536), 32, "a grid of"), ((1,), 513, "bound is 512")],
 )
 def test_a_launch_that_cuda_refuses_is_refused(
-    faulty: Emulator, grid: tuple[int, int], block: int, says: str
+    faulty: Emulator, grid: tuple[int, ...], block: int, says: str
 ) -> None:
     buffers = given(np.ones(1024, np.float32)), wanted((1024,), np.float32)
     with pytest.raises(LaunchError, match=says):
@@ -214,16 +198,16 @@ def test_a_launch_that_cuda_refuses_is_refused(
 
 
 def _functions(faulty: Emulator, numbers: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
-    out = wanted((len(numbers), 3), np.float32)
+    out = wanted((len(numbers), 2), np.float32)
     with faulty.running(approximation=seed):
-        faulty.launch("functions", (1, 1), len(numbers), given(numbers), out)
+        faulty.launch("functions", (1,), len(numbers), given(numbers), out)
     return out.array
 
 
 def test_approximate_instructions_are_wrong_by_as_much_as_they_may_be(faulty: Emulator) -> None:
     numbers = np.random.default_rng(1).uniform(0.5, 20, 512).astype(np.float32)
     wide = numbers.astype(np.float64)
-    exact = np.stack([np.exp2(wide), 1 / wide, 1 / np.sqrt(wide)], axis=1)
+    exact = np.stack([np.exp2(wide), 1 / wide], axis=1)
     errors = _functions(faulty, numbers, 7) / exact - 1
 
     assert np.abs(_functions(faulty, numbers, 0) / exact - 1).max() < 2.0**-24 * 1.001
@@ -238,9 +222,7 @@ def test_approximate_instructions_are_wrong_by_as_much_as_they_may_be(faulty: Em
 def test_approximate_instructions_know_their_special_numbers(faulty: Emulator) -> None:
     inf, subnormal = np.inf, 1e-40
     numbers = np.array([0.0, -0.0, inf, subnormal, 200.0, -200.0], np.float32)
-    with np.errstate(divide="ignore"):
-        expected = [(1, inf, inf), (1, -inf, -inf), (inf, 0, 0), (1, inf, inf), (inf, 0.005, 0.070710678)]
-    expected.append((0, -0.005, np.nan))
+    expected = [(1, inf), (1, -inf), (inf, 0), (1, inf), (inf, 0.005), (0, -0.005)]
 
     np.testing.assert_allclose(_functions(faulty, numbers, 3), np.array(expected, np.float32), rtol=3e-7)
 
@@ -252,7 +234,7 @@ def test_numbers_are_rounded_to_float16_as_numpy_rounds_them(faulty: Emulator) -
     ties = np.array([2049, 2051, 65519.99, 65520, -65520, 2.0**-25, 3 * 2.0**-25, 0], np.float32)
     numbers[:8] = ties
     out = wanted((4096,))
-    faulty.launch("halves", (1, 1), 512, given(numbers), out, 0)
+    faulty.launch("halves", (1,), 512, given(numbers), out, 0)
     with np.errstate(over="ignore"):
         expected = numbers.astype(np.float16)
 

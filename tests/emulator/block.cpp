@@ -24,8 +24,7 @@ enum class At { kWork, kBarrier, kShuffle, kEnd };
 
 struct Thread {
   At at;
-  bool started;  // as a fiber, which outlives the block
-  bool waited;   // for earlier kernels
+  bool started;   // as a fiber, which outlives the block
   unsigned mask;  // of its shuffle, with the lane that it reads from and what it gives and gets
   unsigned source;
   float value;
@@ -94,10 +93,12 @@ void give_up(unsigned count) {
   for (unsigned i = 0; i < count; ++i) fibers->threads[i].started = false;
 }
 
-std::string named(unsigned index) {
-  return "thread " + std::to_string(index) + " of block (" + std::to_string(blockIdx.x) + ", " +
-         std::to_string(blockIdx.y) + ")";
+std::string named_block() {
+  return "block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ", " +
+         std::to_string(blockIdx.z) + ")";
 }
+
+std::string named(unsigned index) { return "thread " + std::to_string(index) + " of " + named_block(); }
 
 // Whether each thread of the warp that has not returned is at a shuffle; none is, where nothing waits for it.
 bool all_shuffle(const Thread* lanes, unsigned count) {
@@ -160,8 +161,7 @@ bool open_barrier(unsigned count) {
 }
 
 std::string stuck(unsigned count) {
-  return "block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ") is stuck: " +
-         std::to_string(number_at(At::kBarrier, count)) + " threads at a barrier, " +
+  return named_block() + " is stuck: " + std::to_string(number_at(At::kBarrier, count)) + " threads at a barrier, " +
          std::to_string(number_at(At::kShuffle, count)) + " at a shuffle, " +
          std::to_string(number_at(At::kEnd, count)) + " returned";
 }
@@ -184,8 +184,6 @@ std::string take_turns(unsigned count, const Schedule& schedule) {
 
 }  // namespace
 
-void wait_for_earlier_kernels() { fibers->current->waited = true; }
-
 void arrange(const Schedule& schedule, std::uint64_t draw, unsigned count, unsigned* places) {
   std::iota(places, places + count, 0u);
   if (schedule.order == Order::kBackward)
@@ -202,12 +200,9 @@ std::string run_block(void (*body)(void**), void** arguments, unsigned count, co
   for (unsigned i = 0; i < count; ++i) {
     begin_anew(i);
     fibers->threads[i].at = At::kWork;
-    fibers->threads[i].waited = false;
   }
   std::string failure = take_turns(count, schedule);
   if (!failure.empty()) give_up(count);
-  for (unsigned i = 0; failure.empty() && i < count; ++i)
-    if (!fibers->threads[i].waited) failure = named(i) + " never waited for earlier kernels";
   return failure;
 }
 

@@ -19,7 +19,6 @@ using Packed = uint4;
 namespace emulator {
 
 extern std::uint64_t approximation_seed;  // 0: the approximate instructions are exact
-void wait_for_earlier_kernels();
 
 inline float widened(std::uint16_t bits) {
   _Float16 half;
@@ -73,11 +72,3 @@ inline float reciprocal(float x) {
   const float operand = emulator::flushed(x);
   return emulator::approximate(1.0 / double{operand}, operand, 2);
 }
-
-inline float reciprocal_root(float x) {
-  const float operand = emulator::flushed(x);
-  return emulator::approximate(1.0 / std::sqrt(double{operand}), operand, 3);
-}
-
-inline void wait_for_earlier_kernels() { emulator::wait_for_earlier_kernels(); }
-inline void let_the_next_kernel_start() {}

@@ -28,7 +28,7 @@ struct LaunchConfig {
 };
 enum { kSuccess = 0, kInvalidValue = 1, kLaunchFailed = 719 };
 
-constexpr unsigned kLargestGridY = 65535;
+constexpr unsigned kLargestGrid[] = {0x7fffffff, 65535, 65535};
 constexpr int kNaNs = 0xff;  // bytes of float16 and float32 numbers that are none
 
 struct State {
@@ -51,9 +51,10 @@ std::string refused(const LaunchConfig& config, std::uintptr_t handle, void** ex
   const Kernel& kernel = kernels[handle - 1];
   const std::string name = kernel.name;
   if (extra != nullptr) return name + ": arguments were given as `extra`";
-  if (config.grid[0] == 0 || config.grid[1] == 0 || config.grid[1] > kLargestGridY || config.grid[2] != 1)
-    return name + ": a grid of (" + std::to_string(config.grid[0]) + ", " + std::to_string(config.grid[1]) +
-           ", " + std::to_string(config.grid[2]) + ") blocks";
+  for (int axis = 0; axis < 3; ++axis)
+    if (config.grid[axis] == 0 || config.grid[axis] > kLargestGrid[axis])
+      return name + ": a grid of (" + std::to_string(config.grid[0]) + ", " + std::to_string(config.grid[1]) +
+             ", " + std::to_string(config.grid[2]) + ") blocks";
   if (config.block[0] == 0 || config.block[1] != 1 || config.block[2] != 1)
     return name + ": a block must be a line of threads here";
   if (config.block[0] > kernel.largest_block || config.block[0] > kLargestBlock)
@@ -64,14 +65,14 @@ std::string refused(const LaunchConfig& config, std::uintptr_t handle, void** ex
 }
 
 std::string run_grid(const Kernel& kernel, const LaunchConfig& config, void** arguments) {
-  const unsigned count = config.grid[0] * config.grid[1];
+  const unsigned layer = config.grid[0] * config.grid[1], count = layer * config.grid[2];
   std::vector<unsigned>& blocks = own().blocks;
   blocks.resize(count);
   arrange(own().schedule, count, count, blocks.data());
   blockDim = {config.block[0], 1, 1};
-  gridDim = {config.grid[0], config.grid[1], 1};
+  gridDim = {config.grid[0], config.grid[1], config.grid[2]};
   for (const unsigned block : blocks) {
-    blockIdx = {block % config.grid[0], block / config.grid[0], 0};
+    blockIdx = {block % config.grid[0], block % layer / config.grid[0], block / layer};
     std::memset(__bss_start, kNaNs, _end - __bss_start);
     const std::string failure = run_block(kernel.run, arguments, config.block[0], own().schedule);
     if (!failure.empty()) return std::string(kernel.name) + ": " + failure;
@@ -89,6 +90,9 @@ ONNXSD_KEPT std::uint64_t approximation_seed = 0;
 ONNXSD_EXPORTED const char* kernel_name(std::int32_t index) {
   return index >= 0 && index < emulator::kernel_count ? emulator::kernels[index].name : nullptr;
 }
+
+// The most threads that a block of a kernel may have.
+ONNXSD_EXPORTED std::uint32_t largest_block(std::int32_t index) { return emulator::kernels[index].largest_block; }
 
 ONNXSD_EXPORTED std::int64_t launches(std::int32_t index) {
   const auto& launches = emulator::own().launches;

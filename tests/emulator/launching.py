@@ -52,6 +52,7 @@ class Emulator:
         self._library.choose.argtypes = (ctypes.c_int32, ctypes.c_uint64, ctypes.c_uint64)
         self._library.launch.argtypes = (ctypes.c_void_p,) * 4
         self.names = tuple(self._names())
+        self._chosen = (Order.FORWARD, 0, 0)
 
     def _names(self) -> Iterator[str]:
         index = 0
@@ -70,6 +71,10 @@ class Emulator:
         """What stands for a kernel's CUfunction."""
         return self.names.index(name) + 1
 
+    def largest_block(self, name: str) -> int:
+        """The most threads that a block of a kernel may have, from its launch bounds."""
+        return int(self._library.largest_block(self.names.index(name)))
+
     def launches(self) -> dict[str, int]:
         """How often each kernel was launched since the library was loaded."""
         return {name: int(self._library.launches(index)) for index, name in enumerate(self.names)}
@@ -83,22 +88,31 @@ class Emulator:
     def running(
         self, order: Order = Order.FORWARD, *, seed: int = 0, approximation: int = 0
     ) -> Iterator[None]:
-        """Threads and blocks take turns in `order`; `approximation` draws the errors of approximate
-        instructions, 0 is none.
+        """Threads and blocks take turns in `order`, and afterwards as they did before.
+
+        Args:
+            order: of threads and blocks.
+            seed: which shuffled order it is.
+            approximation: draws the errors of approximate instructions; 0 is none.
         """
-        self._library.choose(order, seed, approximation)
+        before = self._chosen
+        self._choose(order, seed, approximation)
         try:
             yield
         finally:
-            self._library.choose(Order.FORWARD, 0, 0)
+            self._choose(*before)
 
-    def launch(self, name: str, grid: tuple[int, int], block: int, *arguments: Argument) -> None:
+    def _choose(self, order: Order, seed: int, approximation: int) -> None:
+        self._chosen = order, seed, approximation
+        self._library.choose(*self._chosen)
+
+    def launch(self, name: str, grid: tuple[int, ...], block: int, *arguments: Argument) -> None:
         """Run a kernel to its end, and look at the guards of all buffers.
 
         Raises:
             LaunchError: the launch is not allowed, or the threads of a block got stuck.
         """
-        config = LaunchConfig(grid=(*grid, 1), block=(block, 1, 1))
+        config = LaunchConfig(grid=(*grid, 1, 1)[:3], block=(block, 1, 1))
         values = [_value(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         if self._library.launch(ctypes.byref(config), self.handle(name), pointers, None):

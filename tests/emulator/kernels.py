@@ -1,0 +1,167 @@
+"""The kernels as functions of arrays, launched over the grids that the native library launches them over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lcm
+
+import numpy as np
+
+from emulator.buffers import Array, Buffer, given, wanted
+from emulator.launching import Emulator
+
+WIDTH = 8  # float16 numbers that a thread takes at once
+LAYER_NORM_THREADS, LAYER_NORM_ROWS = 128, 4
+THREADS = 128
+GEGLU_LINES, LINES = 2, 4  # lines that a thread computes
+
+
+def _maybe(array: Array | None) -> Buffer | None:
+    return None if array is None else given(array)
+
+
+def _blocks(lines: int, vectors: int, lines_per_thread: int) -> int:
+    return -(-(-(-lines // lines_per_thread) * vectors) // THREADS)
+
+
+def slabs(channels: int, groups: int) -> tuple[int, ...]:
+    """How many channels wide an image's slabs may be: whole vectors, whole groups, all of one width."""
+    least = lcm(WIDTH, channels // groups)
+    return tuple(slab for slab in range(least, channels + 1, least) if channels % slab == 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addends:
+    """What is added to an image or to rows: like it; (images, channels); (channels)."""
+
+    skip: Array | None = None
+    row: Array | None = None
+    bias: Array | None = None
+
+    def given(self) -> tuple[Buffer | None, Buffer | None, Buffer | None]:
+        """As kernels take them."""
+        return _maybe(self.skip), _maybe(self.row), _maybe(self.bias)
+
+
+NONE = Addends()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normed:
+    """What a norm gives: `y`, and the sum that was normalized, where it was asked for."""
+
+    y: Array
+    sum: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupNorm:
+    """How a group norm is launched.
+
+    Attributes:
+        parts: into how many parts the pixels of an image are divided.
+        slab: how many channels a block takes; None is as few as it can be.
+    """
+
+    groups: int
+    epsilon: float = 1e-5
+    silu: bool = False
+    parts: int = 1
+    slab: int | None = None
+
+    def run(
+        self,
+        emulator: Emulator,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        addends: Addends = NONE,
+        *,
+        wants_sum: bool = False,
+    ) -> Normed:
+        """Both kernels; x (images, pixels, channels)."""
+        images, pixels, channels = x.shape
+        slab = self.slab or slabs(channels, self.groups)[0]
+        grid = self.parts, channels // slab, images
+        total = wanted(x.shape) if wants_sum else None
+        partials = wanted((images, self.groups, self.parts, 4), np.float32)
+        y = wanted(x.shape)
+        summands: tuple[Buffer | None, ...] = given(x), *addends.given()
+        few = addends.row is not None or addends.bias is not None or wants_sum
+        kind = "skip" if addends.skip is not None else "channels" if few else "plain"
+        sizes = pixels, channels, self.groups, self.parts, slab
+        # All its kernels have blocks of one size, as many threads as they may have.
+        threads = emulator.largest_block("group_norm_apply_plain")
+        emulator.launch(f"group_norm_statistics_{kind}", grid, threads, *summands, total, partials, *sizes)
+        # What was summed and stored is read in place of its summands.
+        if total is not None:
+            kind, summands = "plain", (given(total.array.copy()), None, None, None)
+        emulator.launch(
+            f"group_norm_apply_{kind}", grid, threads,
+            *summands, given(gamma), given(beta), partials, y, *sizes, self.epsilon, int(self.silu),
+        )  # fmt: skip
+        return Normed(y=y.array, sum=None if total is None else total.array)
+
+
+def layer_norm(
+    emulator: Emulator,
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    addends: Addends = NONE,
+    *,
+    epsilon: float = 1e-5,
+    wants_sum: bool = False,
+) -> Normed:
+    """x (rows, width)."""
+    rows, width = x.shape
+    skip, _, bias = addends.given()
+    y, total = wanted(x.shape), wanted(x.shape) if wants_sum else None
+    emulator.launch(
+        f"layer_norm_{-(-width // (32 * WIDTH))}", (-(-rows // LAYER_NORM_ROWS),), LAYER_NORM_THREADS,
+        given(x), skip, bias, given(gamma), given(beta), y, total, rows, width // WIDTH, epsilon,
+    )  # fmt: skip
+    return Normed(y=y.array, sum=None if total is None else total.array)
+
+
+def geglu(emulator: Emulator, x: Array, bias: Array) -> Array:
+    """x (rows, 2·width) → (rows, width)."""
+    rows, vectors = x.shape[0], x.shape[1] // 2 // WIDTH
+    y = wanted((rows, x.shape[1] // 2))
+    blocks = _blocks(rows, vectors, GEGLU_LINES)
+    emulator.launch("geglu", (blocks,), THREADS, given(x), given(bias), y, rows, vectors)
+    return y.array
+
+
+def addition(emulator: Emulator, x: Array, addends: Addends) -> Array:
+    """x (images, lines, width)."""
+    images, lines, width = x.shape
+    y, vectors = wanted(x.shape), width // WIDTH
+    emulator.launch(
+        "addition", (_blocks(images * lines, vectors, LINES),), THREADS,
+        given(x), *addends.given(), y, images * lines, vectors, lines,
+    )  # fmt: skip
+    return y.array
+
+
+def concatenation(emulator: Emulator, x: Array, other: Array, addends: Addends) -> Array:
+    """x (lines, width) and other (lines, others) → (lines, width + others)."""
+    lines, width = x.shape
+    vectors, others = width // WIDTH, other.shape[1] // WIDTH
+    y = wanted((lines, width + other.shape[1]))
+    skip, _, bias = addends.given()
+    emulator.launch(
+        "concatenation", (_blocks(lines, vectors + others, LINES),), THREADS,
+        given(x), skip, bias, given(other), y, lines, vectors, others,
+    )  # fmt: skip
+    return y.array
+
+
+def upsampling(emulator: Emulator, x: Array, size: tuple[int, int], addends: Addends) -> Array:
+    """x (images, ⌈height/2⌉, ⌈width/2⌉, channels) → (images, height, width, channels)."""
+    images, rows, columns, channels = x.shape
+    y, vectors = wanted((images, *size, channels)), channels // WIDTH
+    skip, _, bias = addends.given()
+    blocks = -(-images * rows * columns * vectors // THREADS)
+    emulator.launch("upsampling", (blocks,), THREADS, given(x), skip, bias, y, images, *size, vectors)
+    return y.array
