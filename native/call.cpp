@@ -3,7 +3,7 @@
 namespace {
 constexpr int kVector = 8;
 constexpr int64_t kMostAcross = 0x7fffffff;  // CUDA's limit of a grid's first axis
-constexpr int64_t kMostDown = 65535;         // and of its second
+constexpr int64_t kMostDown = 65535;         // and of the others
 }  // namespace
 
 Call::Call(const char* name, const OrtApi& api, const Device& device, OrtKernelContext* context)
@@ -52,10 +52,10 @@ int Call::vectors(const Sizes& sizes) const {
   return count(sizes.last() / kVector);
 }
 
-void Call::launch_with(Function function, std::array<int64_t, 2> grid, int threads, void** arguments) const {
-  require_that(grid[0] <= kMostAcross && grid[1] <= kMostDown, "the tensor is too large for one launch");
+void Call::launch_with(Function function, const Grid& grid, int threads, void** arguments) const {
+  require_that(grid[0] <= kMostAcross && grid[1] <= kMostDown && grid[2] <= kMostDown, "the tensor is too large for one launch");
   const LaunchConfig config = {
-      {static_cast<uint32_t>(grid[0]), static_cast<uint32_t>(grid[1]), 1},
+      {static_cast<uint32_t>(grid[0]), static_cast<uint32_t>(grid[1]), static_cast<uint32_t>(grid[2])},
       {static_cast<uint32_t>(threads), 1, 1},
       0,
       stream_,

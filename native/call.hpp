@@ -55,6 +55,9 @@ struct Tensor {
   explicit operator bool() const { return data != nullptr; }
 };
 
+// Blocks along each axis.
+using Grid = std::array<int64_t, 3>;
+
 class Call {
  public:
   Call(const char* name, const OrtApi& api, const Device& device, OrtKernelContext* context);
@@ -73,13 +76,13 @@ class Call {
   int vectors(const Sizes& sizes) const;
 
   template <class... Arguments>
-  void launch(Function function, std::array<int64_t, 2> grid, int threads, Arguments... arguments) const {
+  void launch(Function function, const Grid& grid, int threads, Arguments... arguments) const {
     void* pointers[] = {&arguments...};
     launch_with(function, grid, threads, pointers);
   }
 
  private:
-  void launch_with(Function function, std::array<int64_t, 2> grid, int threads, void** arguments) const;
+  void launch_with(Function function, const Grid& grid, int threads, void** arguments) const;
 
   const char* name_;
   const OrtApi& api_;

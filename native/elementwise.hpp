@@ -4,12 +4,13 @@
 #include "operator.hpp"
 
 constexpr int kThreads = 128;
-constexpr int kLinesPerThread = 4;
+constexpr int kLinesPerThread = 4;     // as in movement.cu
+constexpr int kRowsOfGegluPerThread = 2;  // as in geglu.cu
 
-// Blocks for one thread to each `kLinesPerThread` lines of `vectors`.
-inline std::array<int64_t, 2> grid_of(int64_t lines, int64_t vectors) {
-  const int64_t threads = (lines + kLinesPerThread - 1) / kLinesPerThread * vectors;
-  return {(threads + kThreads - 1) / kThreads, 1};
+// Blocks for one thread to each vector of so many lines.
+inline Grid grid_of(int64_t lines, int64_t vectors, int64_t lines_per_thread) {
+  const int64_t threads = (lines + lines_per_thread - 1) / lines_per_thread * vectors;
+  return {(threads + kThreads - 1) / kThreads, 1, 1};
 }
 
 struct Geglu {
@@ -30,7 +31,7 @@ struct Geglu {
     half.values[half.rank - 1] /= 2;
     const int rows = call.count(x.sizes.lines()), vectors = call.vectors(half);
     void* y = call.output(0, half);
-    call.launch(Function::kGeglu, grid_of(rows, vectors), kThreads, x.data, bias.data, y, rows, vectors);
+    call.launch(Function::kGeglu, grid_of(rows, vectors, kRowsOfGegluPerThread), kThreads, x.data, bias.data, y, rows, vectors);
   }
 };
 
@@ -57,7 +58,7 @@ struct FusedAdd {
     const void* row = rows_only ? skip.data : nullptr;
     void* y = call.output(0, x.sizes);
     const int lines_per_row = call.count(lines / batch);
-    call.launch(Function::kAddition, grid_of(lines, vectors), kThreads, x.data, full, row, bias.data, y, lines,
+    call.launch(Function::kAddition, grid_of(lines, vectors, kLinesPerThread), kThreads, x.data, full, row, bias.data, y, lines,
                 vectors, lines_per_row);
   }
 };
@@ -86,7 +87,7 @@ struct FusedConcat {
     const int vectors = call.vectors(x.sizes), others = call.vectors(other.sizes);
     const int lines = call.count(x.sizes.lines());
     void* y = call.output(0, both);
-    call.launch(Function::kConcatenation, grid_of(lines, vectors + others), kThreads, x.data, skip.data, bias.data,
+    call.launch(Function::kConcatenation, grid_of(lines, vectors + others, kLinesPerThread), kThreads, x.data, skip.data, bias.data,
                 other.data, y, lines, vectors, others);
   }
 };
@@ -115,8 +116,7 @@ struct UpsampleNearest {
     large.values[1] = height_;
     large.values[2] = width_;
     void* y = call.output(0, large);
-    const int64_t threads = x.sizes.lines() * vectors;
-    call.launch(Function::kUpsampling, {(threads + kThreads - 1) / kThreads, 1}, kThreads, x.data, skip.data,
+    call.launch(Function::kUpsampling, grid_of(x.sizes.lines(), vectors, 1), kThreads, x.data, skip.data,
                 bias.data, y, images, height_, width_, vectors);
   }
 

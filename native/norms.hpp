@@ -5,6 +5,15 @@
 
 #include "operator.hpp"
 
+// group_norm.cu's Shape.
+struct GroupNormShape {
+  int pixels, vectors, groups;
+  int parts, pixels_per_part;
+  int slab_vectors, slab_groups;
+  int group_channels;
+  int rows;
+};
+
 struct FusedGroupNorm {
   static constexpr const char* kName = "FusedGroupNorm";
   static constexpr Operand kInputs[] = {
@@ -16,13 +25,15 @@ struct FusedGroupNorm {
   };
   static constexpr Operand kOutputs[] = {
       {ElementType::kFloat16},        // y
-      {ElementType::kFloat},          // partials (batch, groups, parts, 2)
+      {ElementType::kFloat},          // partials (batch, groups, parts, 4), scratch
       {ElementType::kFloat16, true},  // the sum
   };
-  static constexpr int kThreads = 512;
+  static constexpr int kThreads = 384;  // as in group_norm.cu
+  static constexpr int kVector = 8;
 
   explicit FusedGroupNorm(const Attributes& attributes)
       : groups_(attributes.integer("groups")),
+        slab_(attributes.integer("slab")),
         parts_(attributes.integer("parts")),
         activation_(attributes.integer("activation")),
         epsilon_(attributes.number("epsilon")) {}
@@ -39,33 +50,38 @@ struct FusedGroupNorm {
     call.require_that(!bias || bias.sizes == one_a_channel, "bias is (channels)");
     const bool rows_only = skip && skip.sizes == Sizes{{batch, channels}, 2};
     call.require_that(!skip || rows_only || skip.sizes == x.sizes, "skip is like x, or (batch, channels)");
-    call.require_that(vectors <= kThreads, "no more than 4096 channels are known");
-    call.require_that(groups_ > 0 && groups_ <= kThreads && channels % groups_ == 0 && parts_ > 0,
-                      "channels must divide into groups, and parts be positive");
+    call.require_that(groups_ > 0 && channels % groups_ == 0, "channels must divide into groups");
+    call.require_that(slab_ > 0 && channels % slab_ == 0 && slab_ % (channels / groups_) == 0,
+                      "channels must divide into slabs, and a slab into whole groups");
+    call.require_that(slab_ % kVector == 0 && slab_ / kVector <= kThreads, "a slab is a multiple of 8, up to 3072");
+    call.require_that(parts_ > 0, "parts must be positive");
+    call.count(static_cast<int64_t>(pixels) * vectors);
 
     const void* full = rows_only ? nullptr : skip.data;
     const void* row = rows_only ? skip.data : nullptr;
-    const int at_once = kThreads / vectors;
-    const int threads = (vectors * at_once + 31) / 32 * 32;
+    const Grid grid = {parts_, channels / slab_, batch};
+    const int group_channels = channels / groups_, slab_vectors = slab_ / kVector;
+    const GroupNormShape shape = {pixels, vectors, groups_, parts_, (pixels + parts_ - 1) / parts_, slab_vectors,
+                                  slab_ / group_channels, group_channels, kThreads / slab_vectors};
     void* y = call.output(0, x.sizes);
-    void* partials = call.output(1, {{batch, groups_, parts_, 2}, 4});
+    void* partials = call.output(1, {{batch, groups_, parts_, 4}, 4});
     void* sum = call.output(2, x.sizes);
     // Nothing is added: the sum, if it is asked for, is written by the kernel that adds nothing to each channel.
     const int added = full ? 2 : (row || bias || sum ? 1 : 0);
-    call.launch(of(Function::kGroupNormStatisticsPlain, added), {parts_, batch}, threads, x.data, full, row,
-                bias.data, sum, partials, pixels, channels, groups_, parts_, at_once);
+    call.launch(of(Function::kGroupNormStatisticsPlain, added), grid, kThreads, x.data, full, row,
+                bias.data, sum, partials, shape);
     // What was summed and stored is read in place of its summands.
     const void* source = sum ? sum : x.data;
     const void* nothing = nullptr;
-    call.launch(of(Function::kGroupNormApplyPlain, sum ? 0 : added), {parts_, batch}, threads, source,
+    call.launch(of(Function::kGroupNormApplyPlain, sum ? 0 : added), grid, kThreads, source,
                 sum ? nothing : full, sum ? nothing : row, sum ? nothing : bias.data, gamma.data, beta.data,
-                partials, y, pixels, channels, groups_, parts_, at_once, epsilon_, activation_);
+                partials, y, shape, epsilon_, activation_);
   }
 
  private:
   static Function of(Function plain, int added) { return static_cast<Function>(static_cast<int>(plain) + added); }
 
-  int groups_, parts_, activation_;
+  int groups_, slab_, parts_, activation_;
   float epsilon_;
 };
 
@@ -83,6 +99,7 @@ struct FusedLayerNorm {
       {ElementType::kFloat16, true},  // the sum
   };
   static constexpr int kWarp = 32, kRowsPerBlock = 4, kMostVectors = 8;
+  static constexpr int kWritten = 5;  // layer_norm.cu has 1 to 5 vectors a thread, and 8
 
   explicit FusedLayerNorm(const Attributes& attributes) : epsilon_(attributes.number("epsilon")) {}
 
@@ -98,8 +115,9 @@ struct FusedLayerNorm {
     call.require_that(a_thread <= kMostVectors, "no width above 2048 is known");
     void* y = call.output(0, x.sizes);
     void* sum = call.output(1, x.sizes);
-    const auto function = static_cast<Function>(static_cast<int>(Function::kLayerNorm1) + a_thread - 1);
-    call.launch(function, {(rows + kRowsPerBlock - 1) / kRowsPerBlock, 1}, kWarp * kRowsPerBlock, x.data, skip.data,
+    const Function function = a_thread > kWritten ? Function::kLayerNorm8
+                                                  : static_cast<Function>(static_cast<int>(Function::kLayerNorm1) + a_thread - 1);
+    call.launch(function, {(rows + kRowsPerBlock - 1) / kRowsPerBlock, 1, 1}, kWarp * kRowsPerBlock, x.data, skip.data,
                 bias.data, gamma.data, beta.data, y, sum, rows, vectors, epsilon_);
   }
 

@@ -80,7 +80,7 @@ STRIDED: Mapping[str, Any] = {**SAME, "strides": (2, 2), "pads": (0, 0, 1, 1)}
 POINT: Mapping[str, Any] = {**CONV, "kernel_shape": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0)}
 GROUPS: Mapping[str, Any] = {"groups": 32, "epsilon": 1e-5, "activation": 1, "channels_last": 1}
 PLAIN: Mapping[str, Any] = {**GROUPS, "epsilon": 0.01, "activation": 0}
-OWN_GROUPS: Mapping[str, Any] = {"groups": 32, "epsilon": 1e-5, "activation": 1, "parts": 3}
+OWN_GROUPS: Mapping[str, Any] = {"groups": 32, "epsilon": 1e-5, "activation": 1, "slab": 8, "parts": 3}
 MAP, ROWS, CHANNELS, TOKENS = (2, 8, 6, 320), (2, 320), (320,), (2, 48, 320)
 
 

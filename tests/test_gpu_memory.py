@@ -152,7 +152,8 @@ pipeline("a lighthouse", height=256, width=256, num_inference_steps=2)
 for name in {COMPONENTS!r}:
     pipeline.engine.release(name)
 gc.collect()
-print("free", pipeline.engine.gpu.memory.free_bytes())
+from onnxsd.session.driver import driver
+print("free", driver(0).memory()[0])
 """
     before = free_bytes()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)

@@ -164,9 +164,11 @@ def test_a_group_norms_scratch_is_counted() -> None:
     x = graph.input("x", DType.FLOAT16, (2, 8, 8, 320))
     gamma, beta = (graph.input(name, DType.FLOAT32, (320,)) for name in ("gamma", "beta"))
     for _ in range(3):
-        x = graph.emit("FusedGroupNorm", x, gamma, beta, groups=32, epsilon=1e-5, activation=1, parts=5)
+        x = graph.emit(
+            "FusedGroupNorm", x, gamma, beta, groups=32, epsilon=1e-5, activation=1, slab=64, parts=5
+        )
     normed = finished(graph, x)
-    pixels, scratch = 2 * 8 * 8 * 320 * 2, 2 * 32 * 5 * 2 * 4
+    pixels, scratch = 2 * 8 * 8 * 320 * 2, 2 * 32 * 5 * 4 * 4
 
     assert activation_bytes(normed) == 2 * pixels + scratch
     # The third one lies in what is left of the first norm.

@@ -205,23 +205,41 @@ def _declared(target: Target) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "channels", "expected"),
+    ("pixels", "channels", "slab", "parts"),
     [
-        # One part where a block has room for all; 8 channels a thread, 512 threads, 4 rows each at the least.
-        (1, 320, 1),
-        (48, 320, 1),
-        (49, 320, 2),
-        (128 * 128, 320, 264),
-        (64 * 64, 640, 171),
-        (32 * 32, 1280, 86),
-        (32 * 32, 2560, 256),
-        (64 * 64, 512, 128),
-        # More channels than threads: a row at a time.
-        (9, 4096, 3),
+        # One part where a thread has room for all; 8 channels a thread, 384 threads, 6 pixels each at the least.
+        (1, 320, 80, 1),
+        (38 * 6, 320, 80, 1),
+        (38 * 6 + 1, 320, 80, 2),
+        # A quarter of the channels, and 128 blocks.
+        (128 * 128, 320, 80, 32),
+        (64 * 64, 640, 160, 32),
+        (64 * 64, 960, 240, 32),
+        # Few pixels: fewer blocks.
+        (32 * 32, 1280, 320, 19),
+        # At most 480 channels: the next that whole groups fit into.
+        (32 * 32, 2560, 320, 16),
+        # At least 80 of them, and 264 blocks for a large image.
+        (1024 * 1024, 128, 128, 264),
+        (512 * 512, 256, 128, 132),
     ],
 )
-def test_the_parts_of_a_group_norm(pixels: int, channels: int, expected: int) -> None:
-    assert own.parts(pixels, channels) == expected
+def test_the_division_of_a_group_norm(pixels: int, channels: int, slab: int, parts: int) -> None:
+    assert own.division(pixels, channels, 32) == own.Division(slab=slab, parts=parts)
+
+
+@pytest.mark.parametrize("channels", [*range(32, 4097, 32)])
+def test_a_slab_is_whole_groups_by_eights(channels: int) -> None:
+    divided = own.division(4096, channels, 32)
+    assert divided is not None
+    assert divided.slab % 8 == 0
+    assert divided.slab % (channels // 32) == 0
+    assert channels % divided.slab == 0
+    assert divided.slab <= own.LARGEST_SLAB
+
+
+def test_groups_too_wide_for_a_block_are_refused() -> None:
+    assert own.division(64, 2 * (own.LARGEST_SLAB + 8), 2) is None
 
 
 @pytest.mark.parametrize("sizes", OWN_RUNS, ids=lambda sizes: f"batch {sizes['batch']}")
@@ -234,5 +252,10 @@ def test_a_group_norms_scratch_is_there_though_nobody_takes_it(sizes: dict[str, 
     assert (scratch.name, scratch.uses()) == (f"{normed.name}.1", ())
     assert scratch.dtype is ir.DataType.FLOAT
     assert scratch.shape is not None
-    assert scratch.shape.numpy() == (sizes["batch"], 4, node.attributes["parts"].as_int(), 2)
-    assert node.attributes["parts"].as_int() == own.parts(sizes["height"] * sizes["width"], 16)
+    assert scratch.shape.numpy() == (sizes["batch"], 4, node.attributes["parts"].as_int(), 4)
+    divided = own.division(sizes["height"] * sizes["width"], 16, 4)
+    assert divided is not None
+    assert (node.attributes["slab"].as_int(), node.attributes["parts"].as_int()) == (
+        divided.slab,
+        divided.parts,
+    )

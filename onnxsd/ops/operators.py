@@ -308,7 +308,7 @@ def fused_group_norm(operands: Operands, attributes: Attributes) -> Outputs:
     groups, parts = attributes["groups"], attributes["parts"]
     _check_groups(x, gamma, beta, groups)
     total = (x.shape, _check_addends(x, optional(operands, 3), optional(operands, 4), rows=True))
-    return (total, ((x.shape[0], groups, parts, 2), DType.FLOAT32), total)
+    return (total, ((x.shape[0], groups, parts, 4), DType.FLOAT32), total)
 
 
 @operator("FusedLayerNorm", domain=OWN)

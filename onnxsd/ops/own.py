@@ -18,24 +18,50 @@ from onnxsd.tensors import Dim, DType, Shape
 
 # The kernels load and store 16 bytes at a time.
 CHANNELS_AT_ONCE = 8
-LARGEST_GROUP_NORM = 4096
 LARGEST_LAYER_NORM = 2048
-# A block of the group norm's first kernel has so many threads, each with 8 channels of one row at a time.
-THREADS = 512
-# Rows that a thread of it sums up at the least, and the most parts: two blocks for each of an H200's 132
-# multiprocessors.
-ROWS_PER_THREAD = 4
-MOST_PARTS = 264
+# Threads of a block of the group norm's kernels, each with 8 channels of one row of pixels at a time; the same
+# number stands in group_norm.cu and norms.hpp.
+GROUP_NORM_THREADS = 384
+LARGEST_SLAB = GROUP_NORM_THREADS * CHANNELS_AT_ONCE
+# A slab, the channels that a block takes, is about a quarter of all, but within these bounds.
+SLAB_CHANNELS = (80, 480)
+# Pixels that a thread sums up at the least, while blocks are few; and so many blocks an image there are at the
+# most, for small images (which come in pairs) and for large ones. An H200 has 132 multiprocessors.
+PIXELS_PER_THREAD = 6
+LARGE_PIXELS = 1 << 15
+MOST_BLOCKS, MOST_BLOCKS_OF_LARGE = 128, 264
 
 
-def parts(pixels: int, channels: int) -> int:
-    """Into how many parts a group norm divides its pixels: each is summed up alone, then all in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Division:
+    """How a group norm's sums are divided: each block takes `slab` channels of one of `parts` of the pixels.
 
     The order of summation follows from it, and with it an image's last bits. So it depends on a picture's
     shape alone: not on the batch, whose entries must not change with their company, and not on the GPU.
     """
-    rows_at_once = max(1, THREADS // (channels // CHANNELS_AT_ONCE))
-    return max(1, min(MOST_PARTS, -(-pixels // (ROWS_PER_THREAD * rows_at_once))))
+
+    slab: int
+    parts: int
+
+
+def division(pixels: int, channels: int, groups: int) -> Division | None:
+    """The division for an image; None where the groups are too wide for a block."""
+    each = channels // groups
+    fitting = [
+        count * each
+        for count in range(1, groups + 1)
+        if groups % count == 0 and count * each % CHANNELS_AT_ONCE == 0 and count * each <= LARGEST_SLAB
+    ]
+    if not fitting:
+        return None
+    least, most = SLAB_CHANNELS
+    wanted = min(channels // 4, most)
+    narrow = [size for size in fitting if least <= size <= wanted]
+    slab = narrow[-1] if narrow else next((size for size in fitting if size >= least), fitting[-1])
+    rows = GROUP_NORM_THREADS // (slab // CHANNELS_AT_ONCE)
+    blocks = MOST_BLOCKS if pixels <= LARGE_PIXELS else MOST_BLOCKS_OF_LARGE
+    parts = min(-(-pixels // (PIXELS_PER_THREAD * rows)), max(blocks * slab // channels, 1))
+    return Division(slab=slab, parts=parts)
 
 
 class OwnKernels(cuda.Cuda):
@@ -89,15 +115,16 @@ def _own_group_norm(
 ) -> Value:
     """FusedGroupNorm with whatever is held back; the sum is its third output, gamma and beta are float32."""
     _, _, *sizes = _require(ops, x, spatial=True)
-    if channels > LARGEST_GROUP_NORM:
-        raise Refused(f"the kernel takes up to {LARGEST_GROUP_NORM} channels, not {channels}")
+    divided = division(prod(sizes), channels, groups)
+    if divided is None:
+        raise Refused(f"the kernel takes groups together that are up to {LARGEST_SLAB} channels wide")
     gamma, beta = (ops.weight(at / name, (channels,), dtype=DType.FLOAT32) for name in ("weight", "bias"))
     addends = _addends(ops, x, rows=True)
     ops.graph.within(str(at))
     # Between the two lies scratch for the kernel, which nobody reads: ONNX Runtime's arena holds it.
     normed, total = ops.graph.emit_all(
         "FusedGroupNorm", addends.x, gamma, beta, *addends.optional, outputs=(0, 2),
-        groups=groups, epsilon=eps, activation=int(silu), parts=parts(prod(sizes), channels),
+        groups=groups, epsilon=eps, activation=int(silu), slab=divided.slab, parts=divided.parts,
     )  # fmt: skip
     if addends.optional:
         ops.settled(x, total)

@@ -256,7 +256,7 @@ def _summed(body: Body, inputs: Inputs, skip_at: int) -> ir.Value:
     return body.stored(body.total(x, skip, bias))
 
 
-@body(inputs=(3, 5), attributes=("activation", "epsilon", "groups", "parts"))
+@body(inputs=(3, 5), attributes=("activation", "epsilon", "groups", "parts", "slab"))
 def FusedGroupNorm(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
     """Group norm of the sum, the kernel's scratch, and the sum."""
     total = _summed(body, inputs, 3)
@@ -265,8 +265,8 @@ def FusedGroupNorm(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa:
 
 
 def _scratch(body: Body, x: ir.Value) -> ir.Value:
-    """(B, groups, parts, 2) of NaN: whoever reads it is seen."""
-    rest = body.constant([body.call.attribute("groups"), body.call.attribute("parts"), 2])
+    """(B, groups, parts, 4) of NaN: whoever reads it is seen."""
+    rest = body.constant([body.call.attribute("groups"), body.call.attribute("parts"), 4])
     shape = body.emit("Concat", body.emit("Shape", x, start=0, end=1), rest, axis=0)
     return body.emit("ConstantOfShape", shape, value=ir.tensor(np.array([np.nan], np.float32)))
 

@@ -1,48 +1,73 @@
-// Group normalization of (batch, pixels, channels), in two kernels.
+// Group normalization of (images, pixels, channels), in two kernels.
 //
-// `statistics` gives each part of an image's pixels to one block, which leaves mean and sum of squared
-// distances from it of each group; `apply` merges the parts (Chan, Golub and LeVeque 1983) and normalizes.
-// Every sum has one order, given by the shape alone, so that the same input gives the same bits. Distances
-// are taken from a number near the mean, so that a large mean costs no digits.
+// An image is cut into slabs, a few whole groups of channels wide, and each slab into parts, so many pixels
+// long. `statistics` gives each part of a slab to one block, which leaves what it found of each group;
+// `apply` merges the parts and normalizes. Every sum has one order, which the shape alone decides, so the
+// same input gives the same bits. A sum is made of distances from a number that is among those summed, so a
+// large mean costs no digits; a mean is kept as such a number and the little that is left.
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 384;
+constexpr int kWarps = kThreads / 32;
 
 // What is added to x before it is normalized: nothing; one number a channel; a tensor of its shape too.
 enum Addition { kNothing, kChannels, kSkip };
 
+// The sizes of all this. Those that follow from others come along: a division by a number that is not known
+// when a kernel is compiled takes as long as twenty additions. norms.hpp has the same structure.
 struct Shape {
-  int pixels, channels, groups;
-  int parts;  // of an image's pixels
-  int rows;   // pixels that a block takes at once
+  int pixels, vectors, groups;      // of an image; vectors of eight channels
+  int parts, pixels_per_part;       // the last parts may be shorter, or empty
+  int slab_vectors, slab_groups;    // of a slab
+  int group_channels;               // of a group
+  int rows;                         // pixels that a block takes at once
 
-  __device__ int vectors() const { return channels / kWidth; }
-  __device__ int pixels_per_part() const { return (pixels + parts - 1) / parts; }
-  __device__ int first_of(int part) const { return min(part * pixels_per_part(), pixels); }
+  __device__ int slab_channels() const { return slab_vectors * kWidth; }
+  __device__ int first_of(int part) const { return min(part * pixels_per_part, pixels); }
   __device__ int pixels_of(int part) const { return first_of(part + 1) - first_of(part); }
 };
 
 struct Summands {
   const Packed* x;
-  const Packed* skip;    // like x
-  const Packed* row;     // (batch, channels)
-  const Packed* bias;    // (channels)
+  const Packed* skip;  // like x
+  const Packed* row;   // (images, channels)
+  const Packed* bias;  // (channels)
 };
 
-// One thread's place: which eight channels, and which of the rows that its block takes at once.
-struct Place {
-  int vector, row;
+// What was found of some numbers: mean = pivot + rest, and the sum of squared distances from it.
+struct Moments {
+  float pivot, rest, squares, unused;
+};
 
-  __device__ explicit Place(const Shape& shape)
-      : vector(threadIdx.x % shape.vectors()), row(threadIdx.x / shape.vectors()) {}
+// A block's share (part, slab, image), and a thread's place in it: one row of pixels, eight channels.
+struct Place {
+  int part, slab, image;
+  int row;
+  int own;     // which of its slab's vectors
+  int vector;  // which of all
+
+  __device__ explicit Place(const Shape& shape) : part(blockIdx.x), slab(blockIdx.y), image(blockIdx.z) {
+    row = threadIdx.x / shape.slab_vectors;
+    own = threadIdx.x - row * shape.slab_vectors;
+    vector = slab * shape.slab_vectors + own;
+  }
+
+  // Where this thread's vector of an image's first pixel lies.
+  __device__ long long base(const Shape& shape) const {
+    return static_cast<long long>(image) * shape.pixels * shape.vectors + vector;
+  }
+  // The place of a group of the slab in (images, groups).
+  __device__ long long group(const Shape& shape, int group) const {
+    return static_cast<long long>(image) * shape.groups + slab * shape.slab_groups + group;
+  }
 };
 
 // The eight numbers that each pixel of this image gets in these channels.
-__device__ __forceinline__ void load_channels(const Summands& in, const Shape& shape, int vector,
+__device__ __forceinline__ void load_channels(const Summands& in, const Shape& shape, const Place& place,
                                               float (&added)[kWidth]) {
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) added[i] = 0.0f;
-  if (in.bias) add(added, in.bias[vector]);
-  if (in.row) add(added, in.row[static_cast<long long>(blockIdx.y) * shape.vectors() + vector]);
+  if (in.bias) add(added, in.bias[place.vector]);
+  if (in.row) add(added, in.row[static_cast<long long>(place.image) * shape.vectors + place.vector]);
 }
 
 template <Addition kAddition>
@@ -55,15 +80,12 @@ __device__ __forceinline__ void sum_up(const Packed& x, const Packed& skip, cons
   round_to_float16(sum);
 }
 
-// Mean and sum of squared distances of the numbers that a thread has seen in each of its channels.
-struct Running {
+// In each of a thread's channels the sums of the numbers' distances from the first of them, and of their
+// squares.
+struct Sums {
   float pivot[kWidth], total[kWidth], squares[kWidth];
 
-  __device__ void begin() {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) pivot[i] = total[i] = squares[i] = 0.0f;
-  }
-  __device__ __forceinline__ void start_at(const float (&numbers)[kWidth]) {
+  __device__ __forceinline__ void begin(const float (&numbers)[kWidth]) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) pivot[i] = numbers[i];
   }
@@ -75,201 +97,227 @@ struct Running {
       squares[i] = fmaf(distance, distance, squares[i]);
     }
   }
-  __device__ __forceinline__ float2 moments(int i, int count) const {
-    if (count == 0) return make_float2(0.0f, 0.0f);
-    const float mean = total[i] / count;
-    return make_float2(pivot[i] + mean, fmaxf(squares[i] - total[i] * mean, 0.0f));
+};
+
+// What a block shares: the sums of each row of its pixels in each channel of its slab.
+struct Shared {
+  alignas(16) float pivot[kThreads * kWidth];
+  alignas(16) float total[kThreads * kWidth];
+  alignas(16) float squares[kThreads * kWidth];
+};
+
+// Sixteen bytes at a time: single numbers of threads beside each other would wait for the same banks.
+__device__ __forceinline__ void store(float* to, const float (&numbers)[kWidth]) {
+  float4* both = reinterpret_cast<float4*>(to);
+  both[0] = make_float4(numbers[0], numbers[1], numbers[2], numbers[3]);
+  both[1] = make_float4(numbers[4], numbers[5], numbers[6], numbers[7]);
+}
+
+__device__ __forceinline__ void load(const float* from, float (&numbers)[kWidth]) {
+  const float4* both = reinterpret_cast<const float4*>(from);
+  const float4 low = both[0], high = both[1];
+  numbers[0] = low.x, numbers[1] = low.y, numbers[2] = low.z, numbers[3] = low.w;
+  numbers[4] = high.x, numbers[5] = high.y, numbers[6] = high.z, numbers[7] = high.w;
+}
+
+// The middle one of three: a single number that is far from all others is never taken for a pivot.
+__device__ __forceinline__ float median(float a, float b, float c) {
+  return fmaxf(fminf(a, b), fminf(fmaxf(a, b), c));
+}
+
+// One warp's sums over all cells of a group, about a pivot that is one of theirs.
+__device__ __forceinline__ Moments merge_cells(const Shared& shared, const Shape& shape, int group, int count) {
+  const int lane = threadIdx.x % 32, channels = shape.group_channels, width = shape.slab_channels();
+  const int rows = min(shape.rows, count), first = group * channels, last = first + channels - 1;
+  const float pivot = median(shared.pivot[first], shared.pivot[rows / 2 * width + first + channels / 2],
+                             shared.pivot[(rows - 1) * width + last]);
+  // Of `count` pixels each row has as many as every other, or one more.
+  const int least = count / shape.rows, longer = count - least * shape.rows;
+  int across = 32;  // lanes beside each other in the channels; the others stand in other rows
+  while (across > channels) across /= 2;
+  float total = 0.0f, squares = 0.0f;
+  for (int row = lane / across; row < rows; row += 32 / across) {
+    const float pixels = row < longer ? least + 1 : least;
+    for (int channel = first + lane % across; channel <= last; channel += across) {
+      const int cell = row * width + channel;
+      const float own = shared.total[cell], apart = shared.pivot[cell] - pivot;
+      total += fmaf(pixels, apart, own);
+      squares += fmaf(fmaf(pixels, apart, 2.0f * own), apart, shared.squares[cell]);
+    }
+  }
+  total = sum_of_neighbours(total, 32);
+  squares = sum_of_neighbours(squares, 32);
+  const float rest = total / (static_cast<float>(count) * channels);
+  return {pivot, rest, fmaxf(squares - total * rest, 0.0f), 0.0f};
+}
+
+// Vectors that a thread has in flight, `step` apart.
+template <Addition kAddition, int kAtOnce>
+struct Batch {
+  Packed x[kAtOnce], skip[kAtOnce];
+
+  __device__ __forceinline__ void load(const Summands& in, int i, long long at) {
+    x[i] = in.x[at];
+    if (kAddition == kSkip) skip[i] = in.skip[at];
   }
 };
 
-// Of `count` rows, as many as fall to one of `rows` threads that take turns.
-__device__ __forceinline__ int turns(int count, int rows, int row) {
-  return row < count && row < rows ? (count - row + rows - 1) / rows : 0;
-}
-
-// Threads that share a group: a power of two, so that a warp holds whole groups.
-__device__ __forceinline__ int threads_per_group(int groups) {
-  int size = 32;
-  while (size > 1 && size * groups > static_cast<int>(blockDim.x)) size /= 2;
-  return size;
-}
-
-// Merges what the rows of a block found in each channel; the result replaces the first row's.
-__device__ __forceinline__ void merge_rows(float2* cells, const Shape& shape, int count) {
-  for (int channel = threadIdx.x; channel < shape.channels; channel += blockDim.x) {
-    float mean = 0.0f, squares = 0.0f;
-    for (int row = 0; row < shape.rows; ++row)
-      mean = fmaf(turns(count, shape.rows, row), cells[row * shape.channels + channel].x, mean);
-    mean /= max(count, 1);
-    for (int row = 0; row < shape.rows; ++row) {
-      const float2 cell = cells[row * shape.channels + channel];
-      const float distance = cell.x - mean;
-      squares += fmaf(turns(count, shape.rows, row) * distance, distance, cell.y);
-    }
-    cells[channel] = make_float2(mean, squares);
-  }
-}
-
-// Merges the channels of each group into the block's part of `partials` (batch, groups, parts).
-__device__ __forceinline__ void merge_channels(const float2* cells, const Shape& shape, int count,
-                                               float2* partials) {
-  const int size = threads_per_group(shape.groups), together = blockDim.x / size;
-  const int lane = threadIdx.x % size, channels = shape.channels / shape.groups;
-  for (int begin = 0; begin < shape.groups; begin += together) {
-    const int group = begin + threadIdx.x / size;
-    const float2* own = cells + group * channels;
-    const int last = group < shape.groups ? channels : 0;
-    float mean = 0.0f, squares = 0.0f;
-    for (int channel = lane; channel < last; channel += size) mean += own[channel].x;
-    mean = sum_of_neighbours(mean, size) / channels;
-    for (int channel = lane; channel < last; channel += size) {
-      const float distance = own[channel].x - mean;
-      squares += fmaf(count * distance, distance, own[channel].y);
-    }
-    squares = sum_of_neighbours(squares, size);
-    if (lane == 0 && last > 0)
-      partials[(static_cast<long long>(blockIdx.y) * shape.groups + group) * shape.parts + blockIdx.x] =
-          make_float2(mean, squares);
-  }
-}
-
+// What one thread finds in its channels, in the part's pixels that fall to its row; `sum` may be null.
 template <Addition kAddition>
-__device__ __forceinline__ void statistics(Summands in, Packed* sum, float2* partials, const Shape& shape) {
-  constexpr int kAtOnce = kAddition == kSkip ? 2 : 4;  // loads in flight for each thread and operand
-  __shared__ float2 cells[kThreads * kWidth];
-  wait_for_earlier_kernels();
-  let_the_next_kernel_start();
-  const Place place(shape);
-  const int vectors = shape.vectors(), part = blockIdx.x;
-  const int last = place.row < shape.rows ? shape.first_of(part + 1) : 0;
-  const int first = shape.first_of(part) + place.row;
-  const long long image = static_cast<long long>(blockIdx.y) * shape.pixels * vectors + place.vector;
+__device__ __forceinline__ Sums sum_row(const Summands& in, Packed* sum, const Shape& shape, const Place& place) {
+  const long long base = place.base(shape);
+  constexpr int kAtOnce = kAddition == kNothing ? 4 : kAddition == kChannels ? 3 : 2;
+  const int vectors = shape.vectors, step = shape.rows * vectors;
+  const int begin = (shape.first_of(place.part) + place.row) * vectors;
+  const int end = shape.first_of(place.part + 1) * vectors;
   float added[kWidth];
-  if (kAddition != kNothing) load_channels(in, shape, place.vector, added);
-  Running running;
-  running.begin();
-  for (int pixel = first; pixel < last; pixel += kAtOnce * shape.rows) {
-    Packed x[kAtOnce], skip[kAtOnce];
+  if (kAddition != kNothing) load_channels(in, shape, place, added);
+  Sums sums = {};
+  for (int at = begin; at < end; at += kAtOnce * step) {
+    Batch<kAddition, kAtOnce> batch;
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i)
+      if (at + i * step < end) batch.load(in, i, base + (at + i * step));
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const long long at = image + static_cast<long long>(pixel + i * shape.rows) * vectors;
-      if (pixel + i * shape.rows < last) {
-        x[i] = in.x[at];
-        if (kAddition == kSkip) skip[i] = in.skip[at];
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      if (pixel + i * shape.rows < last) {
+      if (at + i * step < end) {
         float numbers[kWidth];
-        sum_up<kAddition>(x[i], skip[i], added, numbers);
-        if (kAddition != kNothing && sum)
-          sum[image + static_cast<long long>(pixel + i * shape.rows) * vectors] = narrow(numbers);
-        if (i == 0 && pixel == first) running.start_at(numbers);
-        running.see(numbers);
+        sum_up<kAddition>(batch.x[i], batch.skip[i], added, numbers);
+        if (kAddition != kNothing && sum) sum[base + (at + i * step)] = narrow(numbers);
+        if (i == 0 && at == begin) sums.begin(numbers);
+        sums.see(numbers);
       }
     }
   }
-  const int count = shape.pixels_of(part);
-  if (place.row < shape.rows) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      cells[place.row * shape.channels + place.vector * kWidth + i] =
-          running.moments(i, turns(count, shape.rows, place.row));
-  }
-  __syncthreads();
-  merge_rows(cells, shape, count);
-  __syncthreads();
-  merge_channels(cells, shape, count, partials);
-}
-
-// Mean and 1/√(variance + epsilon) of each group of this block's image, merged from its parts.
-__device__ __forceinline__ void merge_parts(const float2* partials, const Shape& shape, float epsilon,
-                                            float2* merged) {
-  const int size = threads_per_group(shape.groups), together = blockDim.x / size;
-  const int lane = threadIdx.x % size, channels = shape.channels / shape.groups;
-  for (int begin = 0; begin < shape.groups; begin += together) {
-    const int group = begin + threadIdx.x / size;
-    const int last = group < shape.groups ? shape.parts : 0;
-    const float2* own =
-        partials + (static_cast<long long>(blockIdx.y) * shape.groups + group) * shape.parts;
-    float mean = 0.0f, squares = 0.0f;
-    for (int part = lane; part < last; part += size) mean = fmaf(shape.pixels_of(part), own[part].x, mean);
-    mean = sum_of_neighbours(mean, size) / shape.pixels;
-    for (int part = lane; part < last; part += size) {
-      const float distance = own[part].x - mean;
-      squares += fmaf(static_cast<float>(shape.pixels_of(part)) * channels * distance, distance, own[part].y);
-    }
-    squares = sum_of_neighbours(squares, size);
-    const float variance = squares / (static_cast<float>(shape.pixels) * channels);
-    if (lane == 0 && last > 0) merged[group] = make_float2(mean, reciprocal_root(variance + epsilon));
-  }
+  return sums;
 }
 
 template <Addition kAddition>
-__device__ __forceinline__ void apply(Summands in, const float* gamma, const float* beta,
-                                      const float2* partials, Packed* y, const Shape& shape, float epsilon,
-                                      bool activate) {
-  constexpr int kAtOnce = kAddition == kSkip ? 2 : 4;
-  __shared__ float2 merged[kThreads];
-  wait_for_earlier_kernels();
-  let_the_next_kernel_start();
-  merge_parts(partials, shape, epsilon, merged);
-  __syncthreads();
+__device__ __forceinline__ void statistics(Summands in, Packed* sum, Moments* partials, const Shape& shape) {
+  __shared__ Shared shared;
   const Place place(shape);
-  if (place.row >= shape.rows) return;
-  const int vectors = shape.vectors(), part = blockIdx.x;
-  const int first = shape.first_of(part);
-  const long long image = static_cast<long long>(blockIdx.y) * shape.pixels * vectors + place.vector;
-  float added[kWidth], factor[kWidth], offset[kWidth];
-  if (kAddition != kNothing) load_channels(in, shape, place.vector, added);
+  const int count = shape.pixels_of(place.part);
+  if (place.row < shape.rows) {
+    const Sums sums = sum_row<kAddition>(in, sum, shape, place);
+    const int cell = (place.row * shape.slab_vectors + place.own) * kWidth;
+    store(shared.pivot + cell, sums.pivot);
+    store(shared.total + cell, sums.total);
+    store(shared.squares + cell, sums.squares);
+  }
+  __syncthreads();
+  for (int group = threadIdx.x / 32; group < shape.slab_groups; group += kWarps) {
+    Moments found = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (count > 0) found = merge_cells(shared, shape, group, count);
+    if (threadIdx.x % 32 == 0) partials[place.group(shape, group) * shape.parts + place.part] = found;
+  }
+}
+
+// One warp's merger of a group's parts; `own` is that group's row of partials. Parts beyond the last pixel are
+// empty, and the first, the middle and the last of the others give the pivot.
+__device__ __forceinline__ Moments merge_parts(const Moments* own, const Shape& shape) {
+  const int lane = threadIdx.x % 32, channels = shape.group_channels;
+  const int last = (shape.pixels - 1) / shape.pixels_per_part;
+  const float pivot = median(own[0].pivot, own[last / 2].pivot, own[last].pivot);
+  float total = 0.0f, squares = 0.0f;
+#pragma unroll 4
+  for (int part = lane; part < shape.parts; part += 32) {
+    const Moments found = own[part];
+    const float count = static_cast<float>(shape.pixels_of(part)) * channels;
+    const float apart = (found.pivot - pivot) + found.rest;
+    total = fmaf(count, apart, total);
+    squares += fmaf(count * apart, apart, found.squares);
+  }
+  total = sum_of_neighbours(total, 32);
+  squares = sum_of_neighbours(squares, 32);
+  const float rest = total / (static_cast<float>(shape.pixels) * channels);
+  return {pivot, rest, fmaxf(squares - total * rest, 0.0f), 0.0f};
+}
+
+// What is asked of the result besides the norm itself.
+struct Affine {
+  const float *gamma, *beta;  // (channels)
+  float epsilon;
+  bool activate;
+};
+
+template <Addition kAddition>
+__device__ __forceinline__ void apply(Summands in, const Affine& affine, const Moments* partials, Packed* y,
+                                      const Shape& shape) {
+  constexpr int kAtOnce = kAddition == kNothing ? 4 : kAddition == kChannels ? 3 : 2;
+  __shared__ Moments merged[kThreads];  // with 1/√(variance + epsilon) in place of the squares
+  const Place place(shape);
+  // From the end backwards: what `statistics` read last is still in the cache. All that can be is under way
+  // before the parts are merged.
+  const long long base = place.base(shape);
+  const int step = shape.rows * shape.vectors, begin = shape.first_of(place.part) * shape.vectors;
+  const bool working = place.row < shape.rows;
+  int at = working ? (shape.first_of(place.part + 1) - 1 - place.row) * shape.vectors : begin - 1;
+  Batch<kAddition, kAtOnce> batch;
+  float factor[kWidth], offset[kWidth];
+#pragma unroll
+  for (int i = 0; i < kAtOnce; ++i)
+    if (at - i * step >= begin) batch.load(in, i, base + (at - i * step));
+  if (at >= begin) {
+    load(affine.gamma + place.vector * kWidth, factor);
+    load(affine.beta + place.vector * kWidth, offset);
+  }
+  for (int group = threadIdx.x / 32; group < shape.slab_groups; group += kWarps) {
+    Moments found = merge_parts(partials + place.group(shape, group) * shape.parts, shape);
+    const float variance = found.squares / (static_cast<float>(shape.pixels) * shape.group_channels);
+    found.squares = 1.0f / sqrtf(variance + affine.epsilon);
+    if (threadIdx.x % 32 == 0) merged[group] = found;
+  }
+  __syncthreads();
+  if (at < begin) return;
+  float added[kWidth];
+  if (kAddition != kNothing) load_channels(in, shape, place, added);
+  int group = place.own * kWidth / shape.group_channels;
+  int left = (group + 1) * shape.group_channels - place.own * kWidth;  // channels of this group
+  Moments own = merged[group];
+  const float pivot = own.pivot;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    const int channel = place.vector * kWidth + i;
-    const float2 own = merged[channel / (shape.channels / shape.groups)];
-    factor[i] = gamma[channel] * own.y;
-    offset[i] = beta[channel] - own.x * factor[i];
-  }
-  // From the end backwards: what `statistics` read last is still in the cache.
-  for (int pixel = shape.first_of(part + 1) - 1 - place.row; pixel >= first; pixel -= kAtOnce * shape.rows) {
-    Packed x[kAtOnce], skip[kAtOnce];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const long long at = image + static_cast<long long>(pixel - i * shape.rows) * vectors;
-      if (pixel - i * shape.rows >= first) {
-        x[i] = in.x[at];
-        if (kAddition == kSkip) skip[i] = in.skip[at];
-      }
+    if (left == 0) {
+      own = merged[++group];
+      left = shape.group_channels;
     }
+    --left;
+    factor[i] *= own.squares;
+    offset[i] = fmaf(-((own.pivot - pivot) + own.rest), factor[i], offset[i]);
+  }
+  for (;;) {
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      if (pixel - i * shape.rows >= first) {
+      if (at - i * step >= begin) {
         float numbers[kWidth];
-        sum_up<kAddition>(x[i], skip[i], added, numbers);
+        sum_up<kAddition>(batch.x[i], batch.skip[i], added, numbers);
 #pragma unroll
-        for (int k = 0; k < kWidth; ++k) numbers[k] = fmaf(numbers[k], factor[k], offset[k]);
-        if (activate) {
+        for (int k = 0; k < kWidth; ++k) numbers[k] = fmaf(numbers[k] - pivot, factor[k], offset[k]);
+        if (affine.activate) {
 #pragma unroll
           for (int k = 0; k < kWidth; ++k) numbers[k] = silu(numbers[k]);
         }
-        y[image + static_cast<long long>(pixel - i * shape.rows) * vectors] = narrow(numbers);
+        y[base + (at - i * step)] = narrow(numbers);
       }
     }
+    at -= kAtOnce * step;
+    if (at < begin) return;
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i)
+      if (at - i * step >= begin) batch.load(in, i, base + (at - i * step));
   }
 }
 
 #define ONNXSD_GROUP_NORM(name, addition)                                                                    \
   extern "C" __global__ void __launch_bounds__(kThreads, 2) group_norm_statistics_##name(                    \
       const Packed* x, const Packed* skip, const Packed* row, const Packed* bias, Packed* sum,               \
-      float2* partials, int pixels, int channels, int groups, int parts, int rows) {                         \
-    statistics<addition>({x, skip, row, bias}, sum, partials, {pixels, channels, groups, parts, rows});      \
+      Moments* partials, Shape shape) {                                                                      \
+    statistics<addition>({x, skip, row, bias}, sum, partials, shape);                                        \
   }                                                                                                          \
   extern "C" __global__ void __launch_bounds__(kThreads, 2) group_norm_apply_##name(                         \
       const Packed* x, const Packed* skip, const Packed* row, const Packed* bias, const float* gamma,        \
-      const float* beta, const float2* partials, Packed* y, int pixels, int channels, int groups, int parts, \
-      int rows, float epsilon, int activate) {                                                               \
-    apply<addition>({x, skip, row, bias}, gamma, beta, partials, y,                                          \
-                    {pixels, channels, groups, parts, rows}, epsilon, activate != 0);                        \
+      const float* beta, const Moments* partials, Packed* y, Shape shape, float epsilon, int activate) {     \
+    apply<addition>({x, skip, row, bias}, {gamma, beta, epsilon, activate != 0}, partials, y, shape);        \
   }
 
 ONNXSD_GROUP_NORM(plain, kNothing)

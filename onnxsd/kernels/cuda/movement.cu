@@ -19,8 +19,6 @@ __device__ __forceinline__ Packed sum_at(const Packed* x, const Packed* skip, co
 extern "C" __global__ void __launch_bounds__(256) addition(const Packed* x, const Packed* skip,
                                                            const Packed* row, const Packed* bias, Packed* y,
                                                            int lines, int vectors, int lines_per_row) {
-  wait_for_earlier_kernels();
-  let_the_next_kernel_start();
   const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
   const int vector = static_cast<int>(thread % vectors);
   const int first = static_cast<int>(thread / vectors) * kPerThread;
@@ -37,8 +35,6 @@ extern "C" __global__ void __launch_bounds__(256) addition(const Packed* x, cons
 extern "C" __global__ void __launch_bounds__(256) concatenation(const Packed* x, const Packed* skip,
                                                                 const Packed* bias, const Packed* other,
                                                                 Packed* y, int lines, int vectors, int others) {
-  wait_for_earlier_kernels();
-  let_the_next_kernel_start();
   const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
   const int both = vectors + others;
   const int vector = static_cast<int>(thread % both);
@@ -58,8 +54,6 @@ extern "C" __global__ void __launch_bounds__(256) concatenation(const Packed* x,
 extern "C" __global__ void __launch_bounds__(256) upsampling(const Packed* x, const Packed* skip,
                                                              const Packed* bias, Packed* y, int images,
                                                              int height, int width, int vectors) {
-  wait_for_earlier_kernels();
-  let_the_next_kernel_start();
   const int rows = (height + 1) / 2, columns = (width + 1) / 2;
   const long long thread = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
   const long long pixel = thread / vectors;
