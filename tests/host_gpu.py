@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from fake_cuda import FakeCuda
 
 from onnxsd.artifact.folder import Folder
 from onnxsd.artifact.onnx_file import to_bytes
+from onnxsd.engine import engine as engines
 from onnxsd.engine import gpu as gpus
 from onnxsd.engine.engine import Engine
 from onnxsd.engine.gpu import Gpu
 from onnxsd.engine.pipeline import Pipeline
-from onnxsd.kernels.choice import KernelChoice
+from onnxsd.kernels.choice import KernelChoice, Kernels
 from onnxsd.ops.arena import arena_bytes
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.ops.memory import memory_need
@@ -27,6 +29,7 @@ from onnxsd.session.driver import Driver
 from onnxsd.verify.bodies import with_reference_bodies
 
 DLPACK_CPU = 1
+CHOICE = Choice(provider=Provider.CUDA, device_id=0, reason="a fake device")
 STOCK = KernelChoice(operators=None, reason="stock operators were asked for")
 # No session here loads the library: own operators have bodies.
 OWN = KernelChoice(
@@ -37,13 +40,18 @@ OWN = KernelChoice(
 class HostGpu(Gpu):
     """A `Gpu` whose sessions run on the CPU, over weights that lie in a fake device's memory.
 
-    A block of the fake device stands for what each session takes, and lives as long.
+    A block of the fake device stands for what each session takes, and lives as long. operators: how many of
+    each its sessions hold.
     """
 
-    driver: Driver
+    def __init__(self, folder: Folder, device_id: int, **options: Any) -> None:
+        super().__init__(folder, device_id, **options)
+        self.driver = gpus.driver(device_id)
+        self.operators: Counter[str] = Counter()
 
     def session(self, component: str, graph: AuthoredGraph) -> Session:
         """A session of the graph with bodies for the GPU's operators; nothing is captured."""
+        self.operators.update(graph.operator_counts())
         need = memory_need(graph)
         size_bytes = arena_bytes(graph) + need.inputs_bytes + need.outputs_bytes
         activations = Block(self.driver, size_bytes)
@@ -74,11 +82,29 @@ def pipeline_over(
     kernels: KernelChoice = STOCK,
 ) -> Pipeline:
     """A pipeline whose GPU is a fake device: weights lie there, activations do not."""
+    put_in_place(cuda, monkeypatch)
+    with monkeypatch.context() as meanwhile:
+        choose_always(kernels, meanwhile)
+        engine = Engine(folder, CHOICE, cuda_graph=False, memory_limit_bytes=limit_bytes)
+    return Pipeline(engine)
+
+
+def put_in_place(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a fake device the one that engines find."""
     driver = Driver(cuda, 0)
     monkeypatch.setattr(blocks, "_CUDA", DLPACK_CPU)
     monkeypatch.setattr(gpus, "start_cuda", lambda device_id: None)
     monkeypatch.setattr(gpus, "driver", lambda ordinal: driver)
-    engine = Engine(folder, Choice(provider=Provider.CPU, device_id=0, reason="a fake device"))
-    engine.gpu = HostGpu(folder, 0, cuda_graph=False, limit_bytes=limit_bytes, kernels=kernels)
-    engine.gpu.driver = driver
-    return Pipeline(engine)
+    monkeypatch.setattr(engines, "Gpu", HostGpu)
+
+
+def choose_always(kernels: KernelChoice, monkeypatch: pytest.MonkeyPatch) -> list[Kernels]:
+    """Let engines have these kernels, whatever they ask for; what they ask for is noted in the list."""
+    asked: list[Kernels] = []
+
+    def choose(wanted: Kernels, **_: Any) -> KernelChoice:
+        asked.append(wanted)
+        return kernels
+
+    monkeypatch.setattr(engines, "choose", choose)
+    return asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import re
 from typing import Any
@@ -11,9 +12,10 @@ import numpy.typing as npt
 import pytest
 from checkpoints import Workshop
 from fake_cuda import FakeCuda
-from host_gpu import pipeline_over
+from host_gpu import OWN, STOCK, HostGpu, pipeline_over
 
 from onnxsd.artifact.folder import Folder
+from onnxsd.engine.gpu import session_settings
 from onnxsd.engine.memory import RUNTIME_BYTES
 from onnxsd.engine.pipeline import Pipeline, PipelineOutput
 from onnxsd.engine.pixel_graph import author_pixels
@@ -63,6 +65,36 @@ def test_it_is_the_picture_of_a_cpu(pipeline: Pipeline, folder: Folder) -> None:
     for options in (SMALL, {**WIDE, "num_images_per_prompt": 2, "sampler": "euler_a"}):
         found, exact = (picture(one, **options).astype(int) for one in (pipeline, on_cpu))
         assert np.abs(found - exact).max() <= 1
+
+
+def test_own_kernels_make_the_pictures_of_stock_ones(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In graphs of their own for every component, by bodies that round to float16 at other places."""
+    pictures, operators = {}, {}
+    for name, kernels in (("own", OWN), ("stock", STOCK)):
+        folder = workshop.export(precision=DType.FLOAT16)
+        pipeline = pipeline_over(FakeCuda(), folder, monkeypatch, kernels=kernels)
+        assert isinstance(pipeline.engine.gpu, HostGpu)
+        as_array = make(pipeline, output_type="np").images[0] * 255
+        pictures[name] = np.stack([as_array, picture(pipeline)[0].astype(np.float32)])
+        operators[name] = set(pipeline.engine.gpu.operators)
+
+    assert np.abs(pictures["own"] - pictures["stock"]).mean() < 1
+    own_ones = {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "UpsampleNearest", "FusedConcat"}
+    assert own_ones <= operators["own"]
+    assert not own_ones & operators["stock"]
+    assert not {"GroupNorm", "SkipGroupNorm", "SkipLayerNormalization"} & operators["own"]
+
+
+def test_a_session_on_own_kernels_is_given_them() -> None:
+    given, stock = (
+        session_settings("unet", DType.FLOAT16, cuda_graph=True, operators=operators)
+        for operators in (OWN.operators, None)
+    )
+
+    assert given.custom_operators == OWN.operators
+    assert stock == dataclasses.replace(given, custom_operators=None)
 
 
 def test_what_is_released_is_given_back(pipeline: Pipeline, cuda: FakeCuda) -> None:
@@ -252,33 +284,33 @@ def test_a_failing_upload_leaves_nothing_and_may_be_tried_again(
     assert picture(pipeline).shape == (1, 64, 64, 3)
 
 
-def weights_of_the_loop(unet: Blueprint, *, side: int, guided: bool) -> frozenset[Recipe]:
+def weights_of_the_loop(unet: Blueprint, target: Target, *, side: int, guided: bool) -> frozenset[Recipe]:
     """What both graphs of a loop over latents of this size ask for."""
     shape = LoopShape(
         images=1, channels=4, height=side, width=side, sequence=77, calls=32, kept=1, guided=guided,
         noisy=False,
     )  # fmt: skip
-    graphs = author_loop(unet, Target.CUDA, DType.FLOAT16, shape)
+    graphs = author_loop(unet, target, DType.FLOAT16, shape)
     return frozenset(graphs.step.recipes) | frozenset(graphs.conditions.recipes)
 
 
-def test_every_graph_of_a_component_asks_for_the_same_weights() -> None:
+@pytest.mark.parametrize("target", [Target.CUDA, Target.OWN])
+def test_every_graph_of_a_component_asks_for_the_same_weights(target: Target) -> None:
     """They are loaded once, for whichever came first, and all the others run over them."""
     models = catalogue.load("sdxl-base-1.0").models
     unet = Blueprint(component=component("unet"), config=models["unet"], time_ids=6)
     vae = Blueprint(component=component("vae_decoder"), config=models["vae"])
 
     loops = {
-        weights_of_the_loop(unet, side=side, guided=guided) for side, guided in ((8, True), (256, False))
+        weights_of_the_loop(unet, target, side=side, guided=guided)
+        for side, guided in ((8, True), (256, False))
     }
     decoders = {
         frozenset(
-            author_pixels(
-                vae, Target.CUDA, DType.FLOAT16, latent=(1, 4, side, side), scaling_factor=0.5
-            ).recipes
+            author_pixels(vae, target, DType.FLOAT16, latent=(1, 4, side, side), scaling_factor=0.5).recipes
         )
         for side in (8, 256)
     }
 
-    assert loops == {frozenset(unet.author(Target.CUDA, DType.FLOAT16).recipes)}
-    assert decoders == {frozenset(vae.author(Target.CUDA, DType.FLOAT16).recipes)}
+    assert loops == {frozenset(unet.author(target, DType.FLOAT16).recipes)}
+    assert decoders == {frozenset(vae.author(target, DType.FLOAT16).recipes)}

@@ -62,6 +62,12 @@ def _size(_ctx: click.Context, _option: click.Parameter, value: str | None) -> t
     help="The most GPU memory to take, as 8GB; models then leave the GPU for one another where they must.",
 )
 @click.option("--no-cuda-graph", is_flag=True, help="Launch each kernel from the host.")
+@click.option(
+    "--own-kernels",
+    is_flag=True,
+    help="Insist on onnxsd's own CUDA kernels; by default where they can be used.",
+)
+@click.option("--stock-kernels", is_flag=True, help="Use ONNX Runtime's operators alone.")
 @click.option("-o", "--output", help="A file, a folder, or a pattern with {seed}, {index}, {prompt}.")
 @click.option(
     "--format", "image_format", type=click.Choice(["png", "jpeg", "webp"]), help="By default what -o says."
@@ -86,6 +92,8 @@ def command(
     device: int,
     memory_limit_bytes: int | None,
     no_cuda_graph: bool,
+    own_kernels: bool,
+    stock_kernels: bool,
     output: str | None,
     image_format: str | None,
     with_grid: bool,
@@ -95,8 +103,11 @@ def command(
     from onnxsd.cli.early import resolved_meanwhile
     from onnxsd.errors import UsageError
 
+    if own_kernels and stock_kernels:
+        raise UsageError("--own-kernels and --stock-kernels exclude each other", hint="leave one of them out")
+    kernels = "own" if own_kernels else "stock" if stock_kernels else "auto"
     # Starting CUDA and importing the graph's libraries take a second or two each.
-    with resolved_meanwhile(provider, device) as choice:
+    with resolved_meanwhile(provider, device, kernels) as choice:
         from onnxsd.cli import making
 
     if size is not None:
@@ -118,7 +129,11 @@ def command(
     )
     destination = making.destination(output, image_format)
     pipeline = making.load(
-        model, choice=choice, cuda_graph=not no_cuda_graph, memory_limit_bytes=memory_limit_bytes
+        model,
+        choice=choice,
+        cuda_graph=not no_cuda_graph,
+        memory_limit_bytes=memory_limit_bytes,
+        kernels=kernels,
     )
     destination.prepare()
     made = making.make(pipeline, request, destination, with_grid=with_grid)

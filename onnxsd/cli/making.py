@@ -15,6 +15,7 @@ import click
 from onnxsd.cli.folder_text import print_object
 from onnxsd.cli.progress import StepProgress, step_progress
 from onnxsd.cli.state import model_folder
+from onnxsd.engine.engine import Engine
 from onnxsd.engine.noise import check_seed
 from onnxsd.engine.pipeline import Pipeline, PipelineOutput
 from onnxsd.engine.request import RANDOM_SEED_BITS
@@ -22,7 +23,7 @@ from onnxsd.imaging.carrier import ImageFormat
 from onnxsd.imaging.grid import grid
 from onnxsd.imaging.metadata import GenerationRecord, format_parameters
 from onnxsd.imaging.output import OutputPlan, grid_path, plan_output, save
-from onnxsd.session import Choice
+from onnxsd.session import Choice, Provider
 
 # A1111 shows the first ten hex digits of a model's hash.
 SHORT_HASH = 10
@@ -73,15 +74,35 @@ def load(
     choice: Callable[[], Choice],
     cuda_graph: bool,
     memory_limit_bytes: int | None,
+    kernels: str,
 ) -> Pipeline:
     """The pipeline of the folder that is meant, with what was decided told on stderr."""
     folder, named_by = model_folder(model, lambda line: click.echo(line, err=True))
     found = choice()
     pipeline = Pipeline.from_pretrained(
-        folder, provider=found, cuda_graph=cuda_graph, memory_limit_bytes=memory_limit_bytes
+        folder,
+        provider=found,
+        cuda_graph=cuda_graph,
+        memory_limit_bytes=memory_limit_bytes,
+        kernels=kernels,
     )
     click.echo(f"{folder} ({named_by}) on {found.provider.value}: {found.reason}", err=True)
+    _tell_kernels(pipeline.engine)
     return pipeline
+
+
+def _tell_kernels(engine: Engine) -> None:
+    """Whose kernels run on CUDA and why; elsewhere there is nothing to choose."""
+    kernels = engine.kernels
+    if engine.choice.provider is Provider.CUDA:
+        used = (
+            f"onnxsd's own ({kernels.reason})"
+            if kernels.own
+            else f"ONNX Runtime's stock operators: {kernels.reason}"
+        )
+        click.echo(f"kernels: {used}", err=True)
+    for warning in kernels.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def make(pipeline: Pipeline, request: Request, plan: OutputPlan, *, with_grid: bool) -> Made:
@@ -199,14 +220,15 @@ def tell(made: Made, *, as_json: bool) -> None:
 
 
 def _as_object(made: Made) -> dict[str, Any]:
-    settings = made.output.settings
+    settings, engine = made.output.settings, made.pipeline.engine
     return {
         "schema": SCHEMA,
         "files": [str(path) for path in made.files],
         "grid": None if made.grid is None else str(made.grid),
         "seeds": list(made.seeds),
         "seconds": {phase: round(seconds, 4) for phase, seconds in made.seconds.items()},
-        "provider": made.pipeline.engine.choice.provider.value,
+        "provider": engine.choice.provider.value,
+        "kernels": {"own": engine.kernels.own, "reason": engine.kernels.reason},
         "peak_memory_bytes": peak_memory_bytes(),
         "gpu": _gpu_object(made),
         "width": settings.width,
@@ -214,7 +236,7 @@ def _as_object(made: Made) -> dict[str, Any]:
         "steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,
         "sampler": settings.sampler.key,
-        "warnings": list(made.output.warnings),
+        "warnings": [*engine.kernels.warnings, *made.output.warnings],
     }
 
 
