@@ -208,13 +208,36 @@ std::string run_block(void (*body)(void**), void** arguments, unsigned count, co
 
 }  // namespace emulator
 
+namespace emulator {
+namespace {
+
+float shuffle_with(unsigned mask, float value, unsigned source) {
+  Thread& own = *fibers->current;
+  own.mask = mask;
+  own.source = source;
+  own.value = value;
+  leave(At::kShuffle);
+  return own.value;
+}
+
+}  // namespace
+}  // namespace emulator
+
 void __syncthreads() { emulator::leave(emulator::At::kBarrier); }
 
+// Each lane reads from itself, once all are there.
+void __syncwarp(unsigned mask) { emulator::shuffle_with(mask, 0.0f, threadIdx.x % emulator::kWarp); }
+
+float __shfl_sync(unsigned mask, float value, int lane) {
+  return emulator::shuffle_with(mask, value, static_cast<unsigned>(lane) % emulator::kWarp);
+}
+
 float __shfl_xor_sync(unsigned mask, float value, int distance) {
-  emulator::Thread& own = *emulator::fibers->current;
-  own.mask = mask;
-  own.source = threadIdx.x % emulator::kWarp ^ static_cast<unsigned>(distance);
-  own.value = value;
-  emulator::leave(emulator::At::kShuffle);
-  return own.value;
+  return emulator::shuffle_with(mask, value, threadIdx.x % emulator::kWarp ^ static_cast<unsigned>(distance));
+}
+
+// Lanes from which nobody stands so far down keep their own number.
+float __shfl_down_sync(unsigned mask, float value, unsigned distance) {
+  const unsigned lane = threadIdx.x % emulator::kWarp, source = lane + distance;
+  return emulator::shuffle_with(mask, value, source < emulator::kWarp ? source : lane);
 }

@@ -47,7 +47,7 @@ def compile_kernels(text: str, folder: Path) -> Path:
 def _table(text: str) -> str:
     """The table of kernels that launch.hpp declares, for all that are defined in `text`."""
     rows = "".join(
-        f'    {{"{name}", launch_bound({bounds}), Bound<{name}>::run}},\n'
+        f'    {{"{name}", launch_bound({bounds}), Bound<{name}>::run, Bound<{name}>::kSizes}},\n'
         for bounds, name in _ENTRY.findall(text)
     )
     return (

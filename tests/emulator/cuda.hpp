@@ -27,7 +27,12 @@ struct alignas(8) float2 {
   float x, y;
 };
 
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
 inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
@@ -39,4 +44,7 @@ inline long long max(long long a, long long b) { return a > b ? a : b; }
 extern uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 void __syncthreads();
+void __syncwarp(unsigned mask = 0xffffffffu);
+float __shfl_sync(unsigned mask, float value, int lane);
 float __shfl_xor_sync(unsigned mask, float value, int distance);
+float __shfl_down_sync(unsigned mask, float value, unsigned distance);

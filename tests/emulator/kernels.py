@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from math import lcm
 
@@ -46,6 +47,18 @@ class Addends:
 NONE = Addends()
 
 
+class Shape(ctypes.Structure):
+    """The sizes of a group norm, as group_norm.cu has them."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int)
+        for name in (
+            "pixels", "vectors", "groups", "parts", "pixels_per_part", "slab_vectors", "slab_groups",
+            "group_channels", "rows",
+        )
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normed:
     """What a norm gives: `y`, and the sum that was normalized, where it was asked for."""
@@ -81,24 +94,27 @@ class GroupNorm:
     ) -> Normed:
         """Both kernels; x (images, pixels, channels)."""
         images, pixels, channels = x.shape
-        slab = self.slab or slabs(channels, self.groups)[0]
+        # All its kernels have blocks of one size, as many threads as they may have.
+        threads = emulator.largest_block("group_norm_apply_plain")
+        slab, each = self.slab or slabs(channels, self.groups)[0], channels // self.groups
+        shape = Shape(
+            pixels=pixels, vectors=channels // WIDTH, groups=self.groups, parts=self.parts,
+            pixels_per_part=-(-pixels // self.parts), slab_vectors=slab // WIDTH, slab_groups=slab // each,
+            group_channels=each, rows=threads // (slab // WIDTH),
+        )  # fmt: skip
         grid = self.parts, channels // slab, images
         total = wanted(x.shape) if wants_sum else None
-        partials = wanted((images, self.groups, self.parts, 4), np.float32)
-        y = wanted(x.shape)
+        partials, y = wanted((images, self.groups, self.parts, 4), np.float32), wanted(x.shape)
         summands: tuple[Buffer | None, ...] = given(x), *addends.given()
         few = addends.row is not None or addends.bias is not None or wants_sum
         kind = "skip" if addends.skip is not None else "channels" if few else "plain"
-        sizes = pixels, channels, self.groups, self.parts, slab
-        # All its kernels have blocks of one size, as many threads as they may have.
-        threads = emulator.largest_block("group_norm_apply_plain")
-        emulator.launch(f"group_norm_statistics_{kind}", grid, threads, *summands, total, partials, *sizes)
+        emulator.launch(f"group_norm_statistics_{kind}", grid, threads, *summands, total, partials, shape)
         # What was summed and stored is read in place of its summands.
         if total is not None:
             kind, summands = "plain", (given(total.array.copy()), None, None, None)
         emulator.launch(
             f"group_norm_apply_{kind}", grid, threads,
-            *summands, given(gamma), given(beta), partials, y, *sizes, self.epsilon, int(self.silu),
+            *summands, given(gamma), given(beta), partials, y, shape, self.epsilon, int(self.silu),
         )  # fmt: skip
         return Normed(y=y.array, sum=None if total is None else total.array)
 
@@ -117,8 +133,11 @@ def layer_norm(
     rows, width = x.shape
     skip, _, bias = addends.given()
     y, total = wanted(x.shape), wanted(x.shape) if wants_sum else None
+    # Vectors that a thread keeps: there is a kernel for each number up to 5, and for 8.
+    each = -(-width // (32 * WIDTH))
+    each = each if each <= 5 else 8
     emulator.launch(
-        f"layer_norm_{-(-width // (32 * WIDTH))}", (-(-rows // LAYER_NORM_ROWS),), LAYER_NORM_THREADS,
+        f"layer_norm_{each}", (-(-rows // LAYER_NORM_ROWS),), LAYER_NORM_THREADS,
         given(x), skip, bias, given(gamma), given(beta), y, total, rows, width // WIDTH, epsilon,
     )  # fmt: skip
     return Normed(y=y.array, sum=None if total is None else total.array)

@@ -94,6 +94,11 @@ ONNXSD_EXPORTED const char* kernel_name(std::int32_t index) {
 // The most threads that a block of a kernel may have.
 ONNXSD_EXPORTED std::uint32_t largest_block(std::int32_t index) { return emulator::kernels[index].largest_block; }
 
+// How many bytes one of a kernel's arguments has; 0 behind the last.
+ONNXSD_EXPORTED std::uint32_t argument_size(std::int32_t index, std::int32_t argument) {
+  return emulator::kernels[index].sizes[argument];
+}
+
 ONNXSD_EXPORTED std::int64_t launches(std::int32_t index) {
   const auto& launches = emulator::own().launches;
   return static_cast<std::size_t>(index) < launches.size() ? launches[index] : 0;

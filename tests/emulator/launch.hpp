@@ -11,6 +11,7 @@ struct Kernel {
   const char* name;
   unsigned largest_block;  // its launch bound
   void (*run)(void** arguments);
+  const unsigned* sizes;  // of its arguments, in bytes, and a zero
 };
 
 // A kernel's arguments lie where `arguments` points, each of the type that its signature says.
@@ -19,6 +20,8 @@ struct Bound;
 
 template <typename... Arguments, void (*kKernel)(Arguments...)>
 struct Bound<kKernel> {
+  static constexpr unsigned kSizes[] = {sizeof(Arguments)..., 0};
+
   static void run(void** arguments) { call(arguments, std::index_sequence_for<Arguments...>{}); }
 
  private:

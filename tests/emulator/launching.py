@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import itertools
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import TypeAlias
 from emulator.buffers import Buffer
 from emulator.build import compile_kernels, kernels_text
 
-Argument: TypeAlias = Buffer | int | float | None
+Argument: TypeAlias = Buffer | int | float | ctypes.Structure | None
 
 
 class LaunchConfig(ctypes.Structure):
@@ -75,6 +76,11 @@ class Emulator:
         """The most threads that a block of a kernel may have, from its launch bounds."""
         return int(self._library.largest_block(self.names.index(name)))
 
+    def _argument_sizes(self, name: str) -> list[int]:
+        """How many bytes each of a kernel's arguments has."""
+        sizes = map(self._library.argument_size, itertools.repeat(self.names.index(name)), itertools.count())
+        return list(itertools.takewhile(bool, sizes))
+
     def launches(self) -> dict[str, int]:
         """How often each kernel was launched since the library was loaded."""
         return {name: int(self._library.launches(index)) for index, name in enumerate(self.names)}
@@ -114,6 +120,8 @@ class Emulator:
         """
         config = LaunchConfig(grid=(*grid, 1, 1)[:3], block=(block, 1, 1))
         values = [_value(argument) for argument in arguments]
+        sizes = [ctypes.sizeof(value) for value in values]
+        assert sizes == self._argument_sizes(name), f"{name} takes other arguments"
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         if self._library.launch(ctypes.byref(config), self.handle(name), pointers, None):
             raise LaunchError(self.failure)
@@ -122,9 +130,9 @@ class Emulator:
                 argument.check()
 
 
-def _value(argument: Argument) -> ctypes.c_void_p | ctypes.c_int | ctypes.c_float:
-    if argument is None:
-        return ctypes.c_void_p(None)
+def _value(argument: Argument) -> ctypes.c_void_p | ctypes.c_int | ctypes.c_float | ctypes.Structure:
+    if argument is None or isinstance(argument, ctypes.Structure):
+        return argument or ctypes.c_void_p(None)
     if isinstance(argument, Buffer):
         return ctypes.c_void_p(argument.address)
     return ctypes.c_int(argument) if isinstance(argument, int) else ctypes.c_float(argument)
