@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,9 +39,25 @@ def watched(gpu: Gpu, settings: Settings) -> Iterator[Callable[[], GpuUse]]:
             loading_s=gpu.loading_s - loading_s,
         )
     except DeviceMemoryError as error:
-        # Its frames hold what was made before memory ran out, for as long as somebody looks at the error.
-        traceback.clear_frames(error.__traceback__)
+        _let_go_of_frames(error)
         raise DeviceMemoryError(error.message, hint=_what_would_fit(gpu, settings)) from error
+
+
+def _let_go_of_frames(error: BaseException) -> None:
+    """Clear the frames of an error and of those that led to it.
+
+    They hold what was made before memory ran out, for as long as somebody looks at the error; and what would
+    fit is told from what is free.
+    """
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is not None and found not in seen:
+            seen.append(found)
+            traceback.clear_frames(found.__traceback__)
+            waiting += [found.__cause__, found.__context__]
+    gc.collect()
 
 
 def _what_would_fit(gpu: Gpu, settings: Settings) -> str:
