@@ -169,6 +169,7 @@ ROWS = (
         check="gpu-compiled-at-start",
         machines=(
             "ptx_compiled_at_start",
+            "nvrtc_older_than_gpu",
             "ptx_newer_than_driver",
         ),
         near_miss=as_on("healthy_cuda12", "gpus"),
@@ -371,5 +372,30 @@ ROWS = (
         check="cpu-limit",
         machines=("container_of_4gb",),
         near_miss=with_fields(container=Container(kind="docker", memory_limit_bytes=None, cpus=4.0)),
+    ),
+    Row(
+        check="own-kernels-not-built",
+        machines=("own_kernels_not_built",),
+        near_miss=as_on("healthy_cuda13", "own_kernels"),
+    ),
+    Row(
+        check="own-kernels-gpu",
+        machines=("volta_with_cuda12",),
+        near_miss=with_gpus(compute_capability=(7, 5)),
+    ),
+    Row(
+        check="own-kernels-nvrtc",
+        machines=("nvrtc_missing",),
+        near_miss=_HEALTHY_LIBRARIES,
+    ),
+    Row(
+        check="own-kernels-nvrtc-too-old",
+        machines=("nvrtc_older_than_gpu",),
+        near_miss=with_gpus(compute_capability=(9, 0)),
+    ),
+    Row(
+        check="own-kernels-cache",
+        machines=("home_read_only",),
+        near_miss=as_on("healthy_cuda13", "own_kernels"),
     ),
 )

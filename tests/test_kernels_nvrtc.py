@@ -14,7 +14,8 @@ from kernel_cases import INSTALLED, FakeNvrtc, real_nvrtc
 from onnxsd.errors import NotReadyError
 from onnxsd.kernels import nvrtc_library
 from onnxsd.kernels.nvrtc import Nvrtc, architecture_for, first_error
-from onnxsd.kernels.nvrtc_library import MAJORS, find, library_name, majors_for
+from onnxsd.kernels.nvrtc_library import find, library_name, majors_for
+from onnxsd.machine.own_kernels import NVRTC_MAJORS
 
 FILL = 'extern "C" __global__ void fill(float* to, float what) { to[threadIdx.x] = what; }'
 # A major that no machine has, so that the loader finds nothing.
@@ -117,7 +118,7 @@ class TestArchitecture:
 class TestFind:
     def test_takes_pips_where_the_loader_has_none(self, tmp_path: Path, real: Nvrtc) -> None:
         installed = [Path(one) / "nvidia" for one in sys.path]
-        name = next(library_name(major) for major in MAJORS if any_has(installed, library_name(major)))
+        name = next(library_name(major) for major in NVRTC_MAJORS if any_has(installed, library_name(major)))
         source = next(path for one in installed for path in one.glob(f"*/lib/{name}"))
         for place in ("cu77", "cuda_nvrtc"):
             folder = tmp_path / place / "nvidia" / place / "lib"

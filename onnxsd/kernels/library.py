@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from onnxsd.errors import NotReadyError
+from onnxsd.machine.own_kernels import library_file
 
-PATH = Path(__file__).parent / ("_operators.dll" if sys.platform == "win32" else "_operators.so")
+PATH = Path(__file__).parent / library_file(sys.platform)
 _AGAIN = "install onnxsd again, so that its native library is built anew"
 
 

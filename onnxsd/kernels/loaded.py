@@ -10,12 +10,10 @@ from onnxsd.kernels import source
 from onnxsd.kernels.cubin_cache import CubinCache, Key
 from onnxsd.kernels.library import OperatorLibrary
 from onnxsd.kernels.nvrtc import Nvrtc, architecture_for
+from onnxsd.machine.own_kernels import OLDEST_CAPABILITY
 from onnxsd.session.driver import Driver
 from onnxsd.session.gpus import VisibleGpu
 from onnxsd.session.settings import Provider
-
-# What the kernels need: 16-byte accesses and float16 arithmetic of Turing.
-OLDEST = (7, 5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +36,10 @@ class LoadedKernels:
 
 def cubin_for(gpu: VisibleGpu, nvrtc: Nvrtc, cache: CubinCache) -> Cubin:
     """The kernels for a GPU, from the cache where they are kept, else compiled and kept."""
-    if gpu.compute_capability < OLDEST:
+    if gpu.compute_capability < OLDEST_CAPABILITY:
         raise NotReadyError(
             f"the GPU ({gpu.name}, compute capability {_dotted(gpu.compute_capability)}) is older than "
-            f"{_dotted(OLDEST)}, which onnxsd's own kernels need"
+            f"{_dotted(OLDEST_CAPABILITY)}, which onnxsd's own kernels need"
         )
     unit = source.translation_unit()
     architecture = architecture_for(gpu.compute_capability, nvrtc)

@@ -13,9 +13,8 @@ from typing import Any
 
 from onnxsd.errors import NotReadyError
 from onnxsd.kernels.nvrtc import Nvrtc
+from onnxsd.machine.own_kernels import NVRTC_MAJORS
 
-# The majors that are looked for where ONNX Runtime does not say which CUDA it was built for.
-MAJORS = (13, 12)
 _WINDOWS = sys.platform == "win32"
 _PATH_LENGTH = 32768
 
@@ -48,7 +47,7 @@ def find(majors: Iterable[int], path: Iterable[str]) -> Nvrtc:
 def majors_for(cuda: str | None) -> tuple[int, ...]:
     """CUDA's majors to look for, that of ONNX Runtime's build (`"13.0"`) first."""
     own = () if cuda is None else (int(cuda.partition(".")[0]),)
-    return tuple(dict.fromkeys((*own, *MAJORS)))
+    return tuple(dict.fromkeys((*own, *NVRTC_MAJORS)))
 
 
 def library_name(major: int) -> str:

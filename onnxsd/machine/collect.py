@@ -13,9 +13,10 @@ from packaging import tags
 from packaging.version import Version
 
 from onnxsd.machine import container, devices, installers, interpreter, nvidia, packages, system
-from onnxsd.machine.facts import Library, Machine, OperatingSystem
+from onnxsd.machine.facts import Library, Machine, OperatingSystem, OwnKernels
 from onnxsd.machine.libraries import Search, driver_library, libraries
 from onnxsd.machine.nvidia import Nvml
+from onnxsd.machine.own_kernels import own_kernels
 from onnxsd.machine.python import architecture, c_library, operating_system, python
 from onnxsd.machine.reader import Background, Reader
 from onnxsd.machine.tags import platform_tags_of
@@ -106,6 +107,7 @@ class _Snapshot:
             cache_free_bytes=self._room("cache_free_bytes", lambda: system.pip_cache(environ, Path.home())),
             probes=read("probes", probing.sessions, None) if probing else None,
             torch_probe=read("torch_probe", probing.torch, None) if probing else None,
+            own_kernels=read("own_kernels", self._own_kernels, None),
             unreadable=tuple(self._reader.unreadable),
         )
 
@@ -113,6 +115,9 @@ class _Snapshot:
         search = Search(told=self._told, variables=self._environ)
         nothing: tuple[Library, ...] = ()
         return self._reader.read("libraries", lambda: libraries(search, self._reader), nothing)
+
+    def _own_kernels(self) -> OwnKernels | None:
+        return own_kernels(self._told, self._environ, Path.home(), ours=self._ours)
 
     def _pip_index(self) -> str:
         return installers.pip_index(self._environ, self._told["prefixes"], Path.home())

@@ -241,6 +241,15 @@ class TorchProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnKernels:
+    """What onnxsd's own CUDA kernels need of its installation and of the user's folders."""
+
+    library: bool  # whether the native library lies in the package; it does not where it was not built
+    cache_folder: str  # where compiled kernels are kept
+    cache_fault: str | None  # why they cannot be kept there; None: they can
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """A machine as a value: a bug report, a replay and a test fixture in one format."""
 
@@ -276,6 +285,7 @@ class Machine:
     cache_free_bytes: int | None  # where pip keeps its downloads
     probes: tuple[SessionProbe, ...] | None  # None: no probe was made
     torch_probe: TorchProbe | None  # None: no probe was made
+    own_kernels: OwnKernels | None = None  # None: no onnxsd that has some, or facts of before it was asked
     unreadable: tuple[Unreadable, ...]
 
     @property

@@ -157,6 +157,7 @@ def _without_package(machine: Machine, name: str) -> Machine:
         modules=tuple(one for one in machine.modules if one.owner != name),
         damaged=tuple(one for one in machine.damaged if one.distribution != name),
         libraries=tuple(one for one in machine.libraries if one.owner != name),
+        own_kernels=None if name == "onnxsd" else machine.own_kernels,
     )
 
 

@@ -45,6 +45,7 @@ _KNOWN_OF_ANOTHER_SYSTEM = {
     "damaged",
     "libraries",
     "variables",
+    "own_kernels",
 }
 
 
@@ -98,6 +99,7 @@ def _clean_environment(machine: Machine) -> Machine:
         libraries=(),
         driver_library=machine.driver_library or machine.kernel_driver,  # a system brings its driver's own
         variables=(),
+        own_kernels=None,
     )
 
 

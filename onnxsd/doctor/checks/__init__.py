@@ -10,6 +10,7 @@ from onnxsd.doctor.checks import (
     driver,
     fitting,
     gpu,
+    kernels,
     libraries,
     logs,
     nvidia,
@@ -43,5 +44,6 @@ CHECKS = (
     *resources.CHECKS,
     *logs.CHECKS,
     *reference.CHECKS,
+    *kernels.CHECKS,
     *probes.CHECKS,
 )
