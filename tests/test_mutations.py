@@ -235,7 +235,8 @@ RULES: Mapping[str, RuleCase] = {
     "BiasSplitGelu": RuleCase(shapes=((B, S, 8), (8,)), free=free(ROWS, (0, 0), (0, 1))),
     "BiasAdd": RuleCase(shapes=((B, S, 8), (8,), (B, S, 8))),
     "FusedGroupNorm": RuleCase(
-        shapes=((B, H, W, 8), (8,), (8,), (B, H, W, 8), (8,)), attributes={"groups": 4, "slab": 8, "parts": 3},
+        shapes=((B, H, W, 8), (8,), (8,), (B, H, W, 8), (8,)),
+        attributes={"groups": 4, "slab": 8, "parts": 3},
         dtypes=(DType.FLOAT16, DType.FLOAT32, DType.FLOAT32, DType.FLOAT16, DType.FLOAT16),
     ),
     "FusedLayerNorm": RuleCase(shapes=((B, S, 8), (8,), (8,), (B, S, 8), (8,))),

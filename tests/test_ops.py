@@ -207,7 +207,7 @@ def _declared(target: Target) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("pixels", "channels", "slab", "parts"),
     [
-        # One part where a thread has room for all; 8 channels a thread, 384 threads, 6 pixels each at the least.
+        # One part where a thread has room for all: 384 threads of 8 channels, and of 6 pixels at the least.
         (1, 320, 80, 1),
         (38 * 6, 320, 80, 1),
         (38 * 6 + 1, 320, 80, 2),

@@ -19,14 +19,14 @@ from onnxsd.tensors import Dim, DType, Shape
 # The kernels load and store 16 bytes at a time.
 CHANNELS_AT_ONCE = 8
 LARGEST_LAYER_NORM = 2048
-# Threads of a block of the group norm's kernels, each with 8 channels of one row of pixels at a time; the same
-# number stands in group_norm.cu and norms.hpp.
+# Threads of a block of the group norm's kernels, each with 8 channels of one row of pixels at a time; the
+# same number stands in group_norm.cu and norms.hpp.
 GROUP_NORM_THREADS = 384
 LARGEST_SLAB = GROUP_NORM_THREADS * CHANNELS_AT_ONCE
 # A slab, the channels that a block takes, is about a quarter of all, but within these bounds.
 SLAB_CHANNELS = (80, 480)
-# Pixels that a thread sums up at the least, while blocks are few; and so many blocks an image there are at the
-# most, for small images (which come in pairs) and for large ones. An H200 has 132 multiprocessors.
+# Pixels that a thread sums up at the least, while blocks are few; and so many blocks an image there are at
+# the most, for small images (which come in pairs) and for large ones. An H200 has 132 multiprocessors.
 PIXELS_PER_THREAD = 6
 LARGE_PIXELS = 1 << 15
 MOST_BLOCKS, MOST_BLOCKS_OF_LARGE = 128, 264
