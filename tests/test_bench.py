@@ -67,6 +67,7 @@ def test_every_contender_that_works_has_every_sample(report: Report, name: str) 
     assert found.failure is None
     assert case.failure is None
     assert {package.name for package in found.versions} >= {"onnxsd" if "onnxsd" in name else "torch"}
+    assert found.kernels is None  # on a CPU there is no choice
     for samples in (case.unet_s, case.vae_s, case.image_s):
         assert len(samples) >= ROUNDS
         assert all(seconds > 0 for seconds in samples)
@@ -221,10 +222,12 @@ def test_on_a_gpu_memory_and_energy_are_told_and_errors_are_those_of_fp16(tmp_pa
     small = ("--model", "shapes", "--size", "128,64", "--batch", "1,2", "--steps", "4", "--rounds", "1")
     done = CliRunner().invoke(
         main,
-        ["bench", "--provider", "cuda", *small, "--contenders", "onnxsd-again,diffusers", "-o", str(path)],
+        ["bench", "--provider", "cuda", *small, "--contenders", "onnxsd-stock,diffusers", "-o", str(path)],
     )
     assert done.exit_code == 0, done.output
     report = load(path)
+    told = {one.name: (one.kernels or "").partition(" ")[0] for one in report.models[0].contenders}
+    assert told == {"onnxsd": "own", "onnxsd-stock": "stock", "diffusers": ""}
 
     assert report.machine.gpu is not None
     assert (figures.rate(report.ceiling) or 0) > 1e13

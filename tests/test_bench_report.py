@@ -13,9 +13,11 @@ from PIL import Image
 
 from onnxsd.bench import chart, documents, figures
 from onnxsd.bench.report import Case, CaseReport, load, save
-from onnxsd.bench.sections import sections
+from onnxsd.bench.roster import chosen
+from onnxsd.bench.sections import preamble, sections
 from onnxsd.cli import main
 from onnxsd.errors import BadInputError, NotReadyError
+from onnxsd.session import Provider
 
 
 def run(*arguments: str | Path) -> Result:
@@ -119,6 +121,32 @@ def test_the_notes_tell_the_noise_and_who_is_missing() -> None:
 
     assert "unet 0.0 %" in section.notes[0]
     assert section.notes[1] == "optimum: not installed: No module named 'optimum'"
+
+
+def test_the_preamble_says_on_whose_kernels_onnxsd_ran() -> None:
+    """So that one that fell back is not taken for what it was meant to be."""
+    ours = dataclasses.replace(OURS, kernels="stock (libnvrtc is not installed)")
+    stock = dataclasses.replace(OURS, name="onnxsd-stock", kernels="stock (they were asked for)")
+    model = dataclasses.replace(MODEL, contenders=(ours, stock, EAGER))
+
+    told = preamble(dataclasses.replace(REPORT, models=(model,)))
+    assert (
+        "Kernels: onnxsd: stock (libnvrtc is not installed); onnxsd-stock: stock (they were asked for)."
+    ) in told
+    assert not any(line.startswith("Kernels") for line in preamble(REPORT))
+
+
+def test_own_and_stock_kernels_are_measured_side_by_side_on_cuda_alone() -> None:
+    names = {
+        provider: [one.name for one in chosen((), provider, long=False)]
+        for provider in (Provider.CUDA, Provider.CPU)
+    }
+
+    assert names[Provider.CUDA][:3] == ["onnxsd", "onnxsd-stock", "onnxsd-again"]
+    assert names[Provider.CPU] == ["onnxsd", "onnxsd-again", "diffusers"]
+    assert [one.name for one in chosen(("onnxsd-stock",), Provider.CUDA, long=False)] == names[Provider.CUDA][
+        :2
+    ]
 
 
 @pytest.mark.parametrize(

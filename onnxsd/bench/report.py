@@ -10,9 +10,11 @@ from onnxsd import records
 from onnxsd.errors import BadInputError, ResourceError
 
 SCHEMA = 1
-# The contender that everything is compared with, and the same in a second process: the noise.
+# The contender that everything is compared with; the same in a second process: the noise; the same without
+# kernels of its own.
 OURS = "onnxsd"
 AGAIN = "onnxsd-again"
+STOCK = "onnxsd-stock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,8 @@ class ContenderReport:
     name: str
     title: str
     versions: tuple[PackageVersion, ...] = ()
+    # Of onnxsd on CUDA: whether it ran on kernels of its own, and why; None for others.
+    kernels: str | None = None
     load_s: float | None = None
     # From the start of the process to the first image of the first case.
     cold_start_s: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnxsd.bench.report import AGAIN, OURS
+from onnxsd.bench.report import AGAIN, OURS, STOCK
 from onnxsd.errors import UsageError
 from onnxsd.session import Provider
 
@@ -31,6 +31,7 @@ _BOTH = (Provider.CUDA, Provider.CPU)
 # A new contender is its file and its line here.
 ROSTER = (
     Entry(name=OURS, title="onnxsd", module="onnxsd_pipeline", by_default_on=_BOTH),
+    Entry(name=STOCK, title="onnxsd on ONNX Runtime's stock operators alone", module="onnxsd_pipeline"),
     Entry(name=AGAIN, title="onnxsd in a second process", module="onnxsd_pipeline", by_default_on=_BOTH),
     Entry(
         name="diffusers",

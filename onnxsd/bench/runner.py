@@ -152,7 +152,9 @@ class Runner:
             device_id=self._course.settings.device_id,
         )
         versions = tuple(PackageVersion(name=n, version=v) for n, v in answer["versions"].items())
-        self._report = replace(self._report, load_s=answer["seconds"], versions=versions)
+        self._report = replace(
+            self._report, load_s=answer["seconds"], versions=versions, kernels=answer.get("kernels")
+        )
 
     def _first_images(self, case: Case) -> None:
         assert self._child is not None

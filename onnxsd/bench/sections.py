@@ -57,7 +57,7 @@ def preamble(report: Report) -> tuple[str, ...]:
     where = (
         f"{report.created[:10]}. {_gpu_words(report)}{host}." if gpu else f"{report.created[:10]}. {host}."
     )
-    lines = [where, _versions(report), _method(report)]
+    lines = [where, _versions(report), _kernels(report), _method(report)]
     if report.interrupted:
         lines.append("Interrupted: what follows is what was measured until then.")
     return tuple(line for line in (*lines, *report.notes) if line)
@@ -86,6 +86,13 @@ def _versions(report: Report) -> str:
             if text and text not in told.values():
                 told.setdefault(entry.name, text)
     return "; ".join(f"{name}: {text}" for name, text in told.items()) + "." if told else ""
+
+
+def _kernels(report: Report) -> str:
+    """On whose kernels each process of onnxsd ran; nothing where there was no choice."""
+    entries = [entry for model in report.models for entry in model.contenders]
+    told = {entry.name: entry.kernels for entry in entries if entry.kernels is not None}
+    return f"Kernels: {'; '.join(f'{name}: {text}' for name, text in told.items())}." if told else ""
 
 
 def _method(report: Report) -> str:

@@ -10,28 +10,38 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsd.bench.contenders.contender import Answer, Contender, versions_of
+from onnxsd.bench.report import STOCK
 
 
-def load(*, export: str, provider: str, device_id: int, **_: Any) -> tuple[OnnxsdPipeline, Answer]:
-    """The pipeline of an exported folder."""
+def load(*, name: str, export: str, provider: str, device_id: int, **_: Any) -> tuple[OnnxsdPipeline, Answer]:
+    """The pipeline of an exported folder; the contender's name says on whose kernels."""
     from onnxsd import __version__
 
     started = time.perf_counter()
-    contender = OnnxsdPipeline(export, provider, device_id)
+    contender = OnnxsdPipeline(export, provider, device_id, kernels="stock" if name == STOCK else "auto")
     versions = versions_of("onnxruntime-gpu", "onnxruntime", "numpy", "nvidia-cudnn-cu13", "nvidia-cublas")
     return contender, {
         "seconds": time.perf_counter() - started,
         "versions": {"onnxsd": __version__, **versions},
+        "kernels": contender.kernels,
     }
 
 
 class OnnxsdPipeline(Contender):
     """A pipeline, and the engine below it for single calls."""
 
-    def __init__(self, export: str, provider: str, device_id: int) -> None:
+    def __init__(self, export: str, provider: str, device_id: int, *, kernels: str) -> None:
         from onnxsd.engine.pipeline import Pipeline
 
-        self._pipe = Pipeline.from_pretrained(export, provider=provider, device_id=device_id)
+        self._pipe = Pipeline.from_pretrained(export, provider=provider, device_id=device_id, kernels=kernels)
+
+    @property
+    def kernels(self) -> str | None:
+        """Whose kernels it runs on and why, so that a fallback is seen; None where there is no choice."""
+        if self._pipe.engine.gpu is None:
+            return None
+        found = self._pipe.engine.kernels
+        return f"{'own' if found.own else 'stock'} ({found.reason})"
 
     def image(
         self, *, size: int, batch: int, steps: int, guidance: float, prompt: str, seed: int, save: str | None
