@@ -19,10 +19,14 @@ from onnxsd.records import encode
 HOME = Path("/home/user")
 
 
-def told(package: Path | None, *, system: str = "linux", place: str = "environment") -> dict[str, Any]:
-    """What an interpreter says whose onnxsd lies in a folder."""
-    init = [] if package is None else [package / "__init__.py"]
-    modules = [{"name": "onnxsd", "path": str(one), "owner": None, "place": place} for one in init]
+def told(
+    *packages: Path, system: str = "linux", places: tuple[str, ...] = ("environment",)
+) -> dict[str, Any]:
+    """What an interpreter says that finds onnxsd in these folders, in their order."""
+    modules = [
+        {"name": "onnxsd", "path": str(folder / "__init__.py"), "owner": None, "place": place}
+        for folder, place in zip(packages, places, strict=False)
+    ]
     return {"system": system, "modules": [{"name": "numpy", "path": "/numpy/__init__.py"}, *modules]}
 
 
@@ -71,14 +75,22 @@ def test_a_folder_is_no_library(tmp_path: Path) -> None:
 
 
 def test_an_interpreter_without_onnxsd_has_none(tmp_path: Path) -> None:
-    package = package_at(tmp_path, "_operators.so")
     older = tmp_path / "older" / "onnxsd"
     older.mkdir(parents=True)
 
-    assert seen(told(None), tmp_path) is None
+    assert seen(told(), tmp_path) is None
     assert seen(told(older), tmp_path) is None
-    assert seen(told(package, place="current-folder"), tmp_path) is None
-    assert seen(told(package, place="pythonpath"), tmp_path) is not None
+
+
+def test_the_installed_one_counts_before_that_of_the_current_folder(tmp_path: Path) -> None:
+    checkout = package_at(tmp_path / "checkout", "_operators.so")
+    installed = package_at(tmp_path / "site-packages")
+    both = told(checkout, installed, places=("current-folder", "environment"))
+    alone = told(checkout, places=("current-folder",))
+
+    found = [seen(both, tmp_path), seen(alone, tmp_path)]
+
+    assert [one.library for one in found if one] == [False, True]
 
 
 def test_this_interpreters_are_those_of_this_very_package(tmp_path: Path) -> None:

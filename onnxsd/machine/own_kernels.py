@@ -69,7 +69,9 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def _package_of(told: Mapping[str, Any]) -> Path | None:
-    """The folder of an interpreter's onnxsd; not one that is found in the current folder alone."""
-    places = [one for one in told["modules"] if one["name"] == "onnxsd" and one["place"] != "current-folder"]
+    """The folder of an interpreter's onnxsd: the installed one, as the command runs it, before that of the
+    current folder, which `python -m onnxsd` runs."""
+    places = [one for one in told["modules"] if one["name"] == "onnxsd"]
+    places.sort(key=lambda one: str(one["place"]) == "current-folder")
     inits = (Path(one["path"]) for one in places)
     return next((path.parent for path in inits if path.name == "__init__.py"), None)
