@@ -1,10 +1,11 @@
 """Where the milliseconds of a step and of a decode go on a GPU: kernels by class, with each class's floor.
 
-Usage: python scripts/profile_kernels.py EXPORT [--size 1024] [--runs 10] [--kernels 0]
+Usage: python scripts/profile_kernels.py EXPORT [--size 1024] [--runs 10] [--kernels 0] [--stock-kernels]
 
 EXPORT is what `onnxsd export MODEL EXPORT` wrote. It needs torch, whose profiler sees every kernel of the
 process. The floor of a class is its arithmetic over the rate of a large product on this card, measured first;
 a class that only moves memory has none here. The first column sums to less than a run: the rest are gaps.
+It runs on onnxsd's own kernels where they can be used, unless --stock-kernels is given, and says which.
 """
 
 from __future__ import annotations
@@ -24,21 +25,23 @@ from onnxsd.bench.inputs import TOKENS, unet_inputs, vae_inputs
 from onnxsd.engine.decoding import decoder_for
 from onnxsd.engine.engine import Engine
 from onnxsd.engine.loop import loop_for, loop_shape
+from onnxsd.kernels.choice import Kernels
 from onnxsd.ops import Target
 from onnxsd.ops.flops import Flops, count
 from onnxsd.session import resolve
 
 GUIDANCE_SCALE = 5.0
-# By a part of a kernel's name, the first that is found.
+# By a part of a kernel's name, the first that is found; own kernels are called by lower-case words.
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "attention": ("sdpa", "fmha", "flash", "softmax"),
     "convolution": ("fprop", "convFwd", "conv2d", "cutlass__5x_cudnn"),
     "product": ("nvjet", "gemm", "splitKreduce", "cutlass"),
-    "GEGLU": ("biasSplitGelu",),
-    "layer norm": ("LayerNorm",),
-    "group norm": ("GroupNorm",),
-    "bias, residual": ("BiasAdd", "BinaryElementWise", "op_generic_tensor"),
-    "concatenation, upsampling, copies": ("Concat", "Expand", "memcpy", "transpose", "Gather"),
+    "GEGLU": ("biasSplitGelu", "geglu"),
+    "layer norm": ("LayerNorm", "layer_norm_"),
+    "group norm": ("GroupNorm", "group_norm_"),
+    "bias, residual": ("BiasAdd", "BinaryElementWise", "op_generic_tensor", "addition"),
+    "concatenation, upsampling": ("Concat", "Expand", "concatenation", "upsampling"),
+    "copies": ("memcpy", "transpose", "Gather"),
     "memset": ("Memset", "memset"),
 }
 REST = "other"
@@ -64,8 +67,10 @@ class Kernel:
 def main() -> None:
     """Profile both and print the tables."""
     asked = _arguments()
-    engine = Engine(open_folder(asked.export), resolve("cuda"))
+    kernels = Kernels.STOCK if asked.stock_kernels else Kernels.AUTO
+    engine = Engine(open_folder(asked.export), resolve("cuda"), kernels=kernels)
     assert engine.gpu is not None
+    print(f"kernels: {'own' if engine.kernels.own else 'stock'} ({engine.kernels.reason})")
     engine.gpu.worker.run(lambda: _profile(engine, asked))
 
 
@@ -175,6 +180,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=1024, help="pixels a side (default 1024)")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--kernels", type=int, default=0, help="list so many kernels by name too")
+    parser.add_argument(
+        "--stock-kernels", action="store_true", help="ONNX Runtime's operators, not onnxsd's own kernels"
+    )
     return parser.parse_args()
 
 
