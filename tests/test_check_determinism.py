@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import json
@@ -14,16 +15,21 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from check_determinism import _graphs
 from checkpoints import SDXL, Workshop
 from determinism.calls import Found, Kind, distinct
 from determinism.numbers import numbers
 from determinism.table import as_json, as_text, rows
 from determinism.trial import LARGE_BYTES, Outcome, Trial, _poisoned
+from host_gpu import OWN, STOCK
+from kernel_cases import native_library
+from test_kernels_library import CPU, Launches, operators
 
+from onnxsd.kernels.choice import KernelChoice
 from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph, Graph
 from onnxsd.ops.operators import Value
-from onnxsd.session import Optimization, Session, SessionSettings, resolve
+from onnxsd.session import Optimization, Provider, Session, SessionSettings, resolve, runtime
 from onnxsd.tensors import DType
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "check_determinism.py"
@@ -156,6 +162,51 @@ def test_a_call_that_does_not_run_is_an_outcome(trial: Trial) -> None:
     assert not outcome.sound
     assert rows([outcome])[0].failed == 1
     assert as_json([outcome])["calls"][0]["failure"] == outcome.failure
+
+
+@pytest.mark.parametrize(("kernels", "norm"), [(OWN, "FusedGroupNorm"), (STOCK, "GroupNorm")])
+def test_on_a_gpu_nodes_are_those_of_the_engine(kernels: KernelChoice, norm: str, workshop: Workshop) -> None:
+    folder = workshop.export(SDXL, precision=DType.FLOAT16)
+    asked = argparse.Namespace(component=["unet"], size=64)
+    ((settings, graphs),) = _graphs(folder, Provider.CUDA, kernels, asked).items()
+
+    assert settings.custom_operators == kernels.operators
+    counts = graphs[0][1].operator_counts()
+    assert counts[norm]
+    assert ("FusedAdd" in counts) is kernels.own
+
+
+def test_an_own_operator_runs_by_the_library_that_its_session_is_given(trial: Trial) -> None:
+    """By a launch that does nothing, so that what was there before is found."""
+    library, launches, device = native_library(), Launches(), 50
+    if (installed := runtime.available()).version.release[:2] < (1, library.api_version):
+        pytest.skip(f"{installed} has not the API that the library needs")
+    library.provide(device, CPU, launches.address, range(len(library.functions)))
+    settings = dataclasses.replace(trial.settings, custom_operators=operators(library, str(device)))
+    graph = Graph("test")
+    x, skip = (graph.input(name, DType.FLOAT16, SHAPE) for name in ("x", "skip"))
+    graph.output("y", graph.emit("FusedAdd", x, skip))
+    outcome = tried(dataclasses.replace(trial, settings=settings), graph.finish({}))["FusedAdd"]
+
+    assert outcome.failure is None
+    assert outcome.unwritten
+    assert not outcome.sound
+    # Three runs in each of two sessions.
+    assert launches.functions == [library.functions.index("addition")] * 6
+
+
+def test_scratch_of_a_kernel_may_stay_unwritten(workshop: Workshop) -> None:
+    """Nobody reads it; whether everything else was written is asked."""
+    blueprint = workshop.export(SDXL, precision=DType.FLOAT16).blueprint("vae_decoder")
+    graph = blueprint.author(Target.OWN, DType.FLOAT16, {"batch": 1, "height": 8, "width": 8})
+    by_outputs = {
+        found.call.outputs: found.read
+        for found in distinct([("vae", graph)])
+        if found.call.operator == "FusedGroupNorm"
+    }
+
+    assert by_outputs == {(True, True): {"y0"}, (True, True, True): {"y0", "y2"}}
+    assert all(found.read for found in distinct([("vae", graph)]))
 
 
 def found_in(graph: AuthoredGraph) -> tuple[Found, ...]:

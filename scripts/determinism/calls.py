@@ -59,11 +59,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A call with the nodes that make it, by `component: name`; the first one stands for all."""
+    """A call with the nodes that make it, by `component: name`; the first one stands for all.
+
+    read: the outputs, as `model` calls them, that another node or the graph's user reads; what nobody reads is
+    a kernel's scratch, which may stay unwritten in part.
+    """
 
     call: Call
     node: ir.Node
     nodes: tuple[str, ...]
+    read: frozenset[str]
 
     def model(self, weights: Callable[[int], npt.NDArray[Any]]) -> ir.Model:
         """A model of this one node.
@@ -107,11 +112,16 @@ class Found:
 def distinct(graphs: Iterable[tuple[str, AuthoredGraph]]) -> tuple[Found, ...]:
     """Every distinct call in components' graphs of fixed sizes, in the order of their first nodes."""
     nodes: dict[Call, list[tuple[str, ir.Node]]] = {}
+    read: dict[Call, set[str]] = {}
     for component, graph in graphs:
+        given = set(graph.model.graph.outputs)
         for node in graph.model.graph:
-            nodes.setdefault(_call(node), []).append((f"{component}: {node.name}", node))
+            call = _call(node)
+            nodes.setdefault(call, []).append((f"{component}: {node.name}", node))
+            used = [index for index, value in enumerate(node.outputs) if value.uses() or value in given]
+            read.setdefault(call, set()).update(f"y{index}" for index in used)
     return tuple(
-        Found(call=call, node=made[0][1], nodes=tuple(name for name, _ in made))
+        Found(call=call, node=made[0][1], nodes=tuple(name for name, _ in made), read=frozenset(read[call]))
         for call, made in nodes.items()
     )
 

@@ -84,7 +84,7 @@ class Trial:
             between_runs=varied["run"],
             between_sessions=varied["session"],
             difference=difference,
-            unwritten=any(_poisoned(output) for output in first.values()),
+            unwritten=any(_poisoned(first[name]) for name in found.read),
         )
 
     def _results(
