@@ -61,8 +61,8 @@ class Call:
 class Found:
     """A call with the nodes that make it, by `component: name`; the first one stands for all.
 
-    read: the outputs, as `model` calls them, that another node or the graph's user reads; what nobody reads is
-    a kernel's scratch, which may stay unwritten in part.
+    read: the outputs, as `model` calls them, that somebody reads. What nobody reads is a kernel's scratch,
+    which may stay unwritten in part.
     """
 
     call: Call
