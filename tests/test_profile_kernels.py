@@ -13,12 +13,10 @@ def kind_of(name: str) -> str:
 
 def test_every_own_kernel_has_its_class() -> None:
     """By the names that the native library launches them by."""
-    names = native_library().functions
+    kinds = {kind_of(name) for name in native_library().functions}
 
-    assert names
-    assert {kind_of(name) for name in names} == {
-        "GEGLU", "layer norm", "group norm", "bias, residual", "concatenation, upsampling",
-    }  # fmt: skip
+    assert REST not in kinds
+    assert kinds >= {"GEGLU", "layer norm", "group norm", "bias, residual", "concatenation, upsampling"}
 
 
 @pytest.mark.parametrize(
