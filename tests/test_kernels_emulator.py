@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from emulator.buffers import given, wanted
+from emulator.buffers import beginning_at_a_page, given, wanted
 from emulator.launching import Emulator, LaunchError, Order, emulator
 
 # out[i] = the neighbour's number, in blocks of `count` threads.
@@ -41,6 +41,18 @@ KERNEL beyond(const float* in, float* out, int by) {
 KERNEL from_beyond(const float* in, float* out, int by) {
   out[threadIdx.x] = in[static_cast<int>(threadIdx.x) + by];
 }
+
+KERNEL divided(const float* in, float* out, int by) {
+  out[threadIdx.x] = in[static_cast<int>(threadIdx.x) / by];
+}
+
+// Needs more memory of its own than a thread has here.
+__device__ __attribute__((noinline)) float deep(const float* in, int depth) {
+  volatile float own[64] = {in[depth % 2]};
+  return depth == 0 ? own[0] : deep(in, depth + 1) + own[1];
+}
+
+KERNEL endless(const float* in, float* out, int depth) { out[threadIdx.x] = deep(in, depth); }
 
 KERNEL unwritten_cells(const float* in, float* out) {
   __shared__ float cells[512];
@@ -128,15 +140,42 @@ def test_a_race_gives_other_results_in_another_order(faulty: Emulator, kernel: s
     assert len(_bits(faulty, kernel)) > 1
 
 
-@pytest.mark.parametrize("by", [-1, 1])
-def test_a_write_beside_a_buffer_is_seen(faulty: Emulator, by: int) -> None:
-    with pytest.raises(AssertionError, match="before" if by < 0 else "behind"):
-        _run(faulty, "beyond", by)
+@pytest.mark.parametrize("kernel", ["beyond", "from_beyond"])
+def test_what_lies_beside_a_buffer_cannot_be_touched(faulty: Emulator, kernel: str) -> None:
+    with pytest.raises(LaunchError, match=r"thread 61 .* 0 bytes behind a buffer of shape \(64,\)"):
+        _run(faulty, kernel, 3)
+    with (
+        beginning_at_a_page(),
+        pytest.raises(LaunchError, match=r"thread 0 .* 12 bytes before a buffer of shape \(64,\)"),
+    ):
+        _run(faulty, kernel, -3)
 
 
-@pytest.mark.parametrize("by", [-1, 1])
-def test_what_is_read_from_beside_a_buffer_is_no_number(faulty: Emulator, by: int) -> None:
-    assert np.isnan(_run(faulty, "from_beyond", by)).sum() == 1
+def test_at_its_other_side_a_write_is_seen_and_what_is_read_is_no_number(faulty: Emulator) -> None:
+    with pytest.raises(AssertionError, match="wrote before a buffer"):
+        _run(faulty, "beyond", -3)
+    assert np.isnan(_run(faulty, "from_beyond", -3)).sum() == 3
+    with beginning_at_a_page():
+        with pytest.raises(AssertionError, match="wrote behind a buffer"):
+            _run(faulty, "beyond", 3)
+        assert np.isnan(_run(faulty, "from_beyond", 3)).sum() == 3
+
+
+def test_a_kernel_that_writes_into_its_input_is_seen(faulty: Emulator) -> None:
+    with pytest.raises(AssertionError, match="wrote into its input"):
+        _run(faulty, "blocks_racing")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "argument", "says"),
+    [("divided", 0, "thread 0 .* divides by zero"), ("endless", 1, "memory that is not its own")],
+)
+def test_a_thread_that_a_cpu_would_stop_is_named(
+    faulty: Emulator, kernel: str, argument: int, says: str
+) -> None:
+    with pytest.raises(LaunchError, match=says):
+        _run(faulty, kernel, argument)
+    assert (_run(faulty, "sums", 1) == np.arange(COUNT)).all(), "the next launch starts from nothing"
 
 
 def test_shared_memory_that_nobody_wrote_holds_no_numbers(faulty: Emulator) -> None:

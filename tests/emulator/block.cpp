@@ -2,10 +2,13 @@
 
 #include "block.hpp"
 
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <cstdio>
 #include <numeric>
 #include <utility>
 
@@ -40,6 +43,9 @@ struct Fibers {
   void (*body)(void**);
   void** arguments;
   char* stacks;
+  pthread_t owner;  // the system's thread that runs them all
+  int fault;        // the signal that the current thread was stopped by, and where
+  void* address;
 };
 
 ONNXSD_KEPT Fibers* fibers = nullptr;
@@ -93,12 +99,62 @@ void give_up(unsigned count) {
   for (unsigned i = 0; i < count; ++i) fibers->threads[i].started = false;
 }
 
+// Stops the thread that made a fault; one that no kernel made is left to whom it concerns.
+void stop(int signal, siginfo_t* info, void*) {
+  if (!pthread_equal(pthread_self(), fibers->owner)) {
+    ::signal(signal, SIG_DFL);
+    return;
+  }
+  fibers->fault = signal;
+  fibers->address = info->si_addr;
+  _longjmp(fibers->scheduler, 1);
+}
+
+// While it lives, what a kernel must not do stops its thread, not the process.
+class Watch {
+ public:
+  Watch() {
+    fibers->owner = pthread_self();
+    // A stack that overflowed has no room for the handler.
+    stack_t stack{};
+    stack.ss_sp = spare_;
+    stack.ss_size = sizeof spare_;
+    sigaltstack(&stack, &stack_);
+    struct sigaction action {};
+    action.sa_sigaction = stop;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+    for (int i = 0; i < kCount; ++i) sigaction(kSignals[i], &action, &before_[i]);
+  }
+  ~Watch() {
+    for (int i = 0; i < kCount; ++i) sigaction(kSignals[i], &before_[i], nullptr);
+    sigaltstack(&stack_, nullptr);
+  }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+ private:
+  static constexpr int kCount = 3;
+  static constexpr int kSignals[kCount] = {SIGSEGV, SIGBUS, SIGFPE};
+
+  struct sigaction before_[kCount];
+  stack_t stack_;
+  char spare_[64 * 1024];
+};
+
 std::string named_block() {
   return "block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ", " +
          std::to_string(blockIdx.z) + ")";
 }
 
 std::string named(unsigned index) { return "thread " + std::to_string(index) + " of " + named_block(); }
+
+// What the current thread was stopped for.
+std::string stopped(unsigned index) {
+  if (fibers->fault == SIGFPE) return named(index) + " divides by zero";
+  char text[64];
+  std::snprintf(text, sizeof text, " touches memory that is not its own, at %p", fibers->address);
+  return named(index) + text;
+}
 
 // Whether each thread of the warp that has not returned is at a shuffle; none is, where nothing waits for it.
 bool all_shuffle(const Thread* lanes, unsigned count) {
@@ -174,6 +230,7 @@ std::string take_turns(unsigned count, const Schedule& schedule) {
       const unsigned index = fibers->order[i];
       threadIdx = {index, 0, 0};
       if (fibers->threads[index].at == At::kWork) resume(fibers->threads[index]);
+      if (fibers->fault != 0) return stopped(index);
     }
     if (shuffle(count, failure) || (failure.empty() && open_barrier(count))) continue;
     if (!failure.empty()) return failure;
@@ -201,6 +258,8 @@ std::string run_block(void (*body)(void**), void** arguments, unsigned count, co
     begin_anew(i);
     fibers->threads[i].at = At::kWork;
   }
+  fibers->fault = 0;
+  const Watch watch;
   std::string failure = take_turns(count, schedule);
   if (!failure.empty()) give_up(count);
   return failure;

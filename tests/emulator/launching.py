@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import enum
 import itertools
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -119,15 +120,22 @@ class Emulator:
             LaunchError: the launch is not allowed, or the threads of a block got stuck.
         """
         config = LaunchConfig(grid=(*grid, 1, 1)[:3], block=(block, 1, 1))
+        buffers = [argument for argument in arguments if isinstance(argument, Buffer)]
         values = [_value(argument) for argument in arguments]
         sizes = [ctypes.sizeof(value) for value in values]
         assert sizes == self._argument_sizes(name), f"{name} takes other arguments"
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         if self._library.launch(ctypes.byref(config), self.handle(name), pointers, None):
-            raise LaunchError(self.failure)
-        for argument in arguments:
-            if isinstance(argument, Buffer):
-                argument.check()
+            raise LaunchError(_located(self.failure, buffers))
+        for buffer in buffers:
+            buffer.check()
+
+
+def _located(failure: str, buffers: Iterable[Buffer]) -> str:
+    """The failure, with the place of an address that it names."""
+    found = re.search(r"at 0x([0-9a-f]+)$", failure)
+    places = [buffer.beside(int(found[1], 16)) for buffer in buffers] if found else []
+    return ", ".join((failure, *filter(None, places)))
 
 
 def _value(argument: Argument) -> ctypes.c_void_p | ctypes.c_int | ctypes.c_float | ctypes.Structure:
