@@ -1,4 +1,4 @@
-// Group and layer normalization of x + skip + bias, and that sum.
+// Group and layer normalization of x + skip + bias, and that sum; softmax.
 #pragma once
 
 #include <algorithm>
@@ -98,8 +98,7 @@ struct FusedLayerNorm {
       {ElementType::kFloat16},        // y
       {ElementType::kFloat16, true},  // the sum
   };
-  static constexpr int kWarp = 32, kRowsPerBlock = 4, kMostVectors = 8;
-  static constexpr int kWritten = 5;  // layer_norm.cu has 1 to 5 vectors a thread, and 8
+  static constexpr int kWarp = 32, kMostThreads = 256;  // as in rows.cu
 
   explicit FusedLayerNorm(const Attributes& attributes) : epsilon_(attributes.number("epsilon")) {}
 
@@ -111,16 +110,36 @@ struct FusedLayerNorm {
     call.require_that(gamma.sizes == one_a_column && beta.sizes == one_a_column, "gamma and beta are (width)");
     call.require_that(!bias || bias.sizes == one_a_column, "bias is (width)");
     call.require_that(!skip || skip.sizes == x.sizes, "skip is like x");
-    const int a_thread = (vectors + kWarp - 1) / kWarp;
-    call.require_that(a_thread <= kMostVectors, "no width above 2048 is known");
+    const int threads = (vectors + kWarp - 1) / kWarp * kWarp;
+    call.require_that(threads <= kMostThreads, "no width above 2048 is known");
     void* y = call.output(0, x.sizes);
     void* sum = call.output(1, x.sizes);
-    const Function function = a_thread > kWritten ? Function::kLayerNorm8
-                                                  : static_cast<Function>(static_cast<int>(Function::kLayerNorm1) + a_thread - 1);
-    call.launch(function, {(rows + kRowsPerBlock - 1) / kRowsPerBlock, 1, 1}, kWarp * kRowsPerBlock, x.data, skip.data,
-                bias.data, gamma.data, beta.data, y, sum, rows, vectors, epsilon_);
+    call.launch(Function::kLayerNorm, {rows, 1, 1}, threads, x.data, skip.data, bias.data, gamma.data, beta.data, y,
+                sum, vectors, epsilon_);
   }
 
  private:
   float epsilon_;
+};
+
+struct RowSoftmax {
+  static constexpr const char* kName = "RowSoftmax";
+  static constexpr Operand kInputs[] = {{ElementType::kFloat16}};   // (…, width)
+  static constexpr Operand kOutputs[] = {{ElementType::kFloat16}};
+  static constexpr int kThreads = 512;  // as in rows.cu
+
+  explicit RowSoftmax(const Attributes&) {}
+
+  void run(const Call& call) const {
+    const Tensor x = call.input(0);
+    const int vectors = call.vectors(x.sizes), rows = call.count(x.sizes.lines());
+    const int each = (vectors + kThreads - 1) / kThreads;
+    call.require_that(each <= 8, "no width above 32768 is known");
+    const Function function = each == 1   ? Function::kSoftmax1
+                              : each == 2 ? Function::kSoftmax2
+                              : each <= 4 ? Function::kSoftmax4
+                                          : Function::kSoftmax8;
+    void* y = call.output(0, x.sizes);
+    call.launch(function, {rows, 1, 1}, kThreads, x.data, y, vectors);
+  }
 };

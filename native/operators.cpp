@@ -33,17 +33,19 @@ struct Slot {
   OperatorOf<FusedAdd> add;
   OperatorOf<FusedConcat> concat;
   OperatorOf<UpsampleNearest> upsample;
+  OperatorOf<RowSoftmax> softmax;
   OrtCustomOpDomain* domain = nullptr;
 
   Slot() {
-    group_norm.device = layer_norm.device = geglu.device = add.device = concat.device = upsample.device = &device;
+    group_norm.device = layer_norm.device = geglu.device = add.device = concat.device = upsample.device =
+        softmax.device = &device;
   }
 
   OrtCustomOpDomain* domain_for(const OrtApi& api) {
     if (domain != nullptr) return domain;
     OrtCustomOpDomain* made = nullptr;
     require(api.CreateCustomOpDomain(kDomain, &made));
-    const OrtCustomOp* all[] = {&group_norm, &layer_norm, &geglu, &add, &concat, &upsample};
+    const OrtCustomOp* all[] = {&group_norm, &layer_norm, &geglu, &add, &concat, &upsample, &softmax};
     for (const OrtCustomOp* op : all) require(api.CustomOpDomain_Add(made, op));
     return domain = made;
   }

@@ -37,7 +37,7 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "convolution": ("fprop", "convFwd", "conv2d", "cutlass__5x_cudnn"),
     "product": ("nvjet", "gemm", "splitKreduce", "cutlass"),
     "GEGLU": ("biasSplitGelu", "geglu"),
-    "layer norm": ("LayerNorm", "layer_norm_"),
+    "layer norm": ("LayerNorm", "layer_norm"),
     "group norm": ("GroupNorm", "group_norm_"),
     "bias, residual": ("BiasAdd", "BinaryElementWise", "op_generic_tensor", "addition"),
     "concatenation, upsampling": ("Concat", "Expand", "concatenation", "upsampling"),

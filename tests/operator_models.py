@@ -174,6 +174,7 @@ NODES: Mapping[str, Node] = {
     "FusedLayerNorm of a sum": _fused_layer_norm(0.01, TOKENS, CHANNELS),
     "FusedLayerNorm of a residual": _fused_layer_norm(1e-5, TOKENS),
     "FusedLayerNorm of a bias": _fused_layer_norm(1e-5, None, CHANNELS),
+    "RowSoftmax": Node(operator="RowSoftmax", shapes=((2, 12, 80),)),
     "GEGLU": Node(operator="GEGLU", shapes=((2, 12, 80), (80,)), weights=(1,)),
     "UpsampleNearest": Node(
         operator="UpsampleNearest", shapes=(MAP,), attributes={"height": 16, "width": 12}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from emulator import exact, kernels
-from emulator.buffers import Array
+from emulator.buffers import Array, beginning_at_a_page
 from emulator.exact import within
 from emulator.kernels import Addends, GroupNorm, Normed
 from emulator.launching import Emulator, Order, emulator
@@ -60,7 +61,9 @@ def _in_any_order(gpu: Emulator, compute: Callable[[], Array]) -> Array:
     """What a computation gives, once it is known to give the same bits in each order of its threads."""
     first = compute()
     for order, seed in ORDERS:
-        with gpu.running(order, seed=seed, approximation=APPROXIMATION):
+        # So each is run with pages that may not be touched before its buffers, too.
+        side = beginning_at_a_page() if order is Order.BACKWARD else nullcontext()
+        with gpu.running(order, seed=seed, approximation=APPROXIMATION), side:
             assert compute().tobytes() == first.tobytes(), f"a race shows {order.name.lower()}"
     return first
 
@@ -175,6 +178,13 @@ def test_group_norm_of_extreme_numbers(gpu: Emulator, name: str) -> None:
         _check_group_norm(gpu, how, EXTREME[name], in_any_order=False)
 
 
+@pytest.mark.parametrize("channel", [0, 1, 15])
+def test_group_norm_of_a_huge_number_that_has_a_part_almost_to_itself(gpu: Emulator, channel: int) -> None:
+    for pixel in (0, 100, 199):
+        x = _huge(pixel, channel, _normal(1, 200, 16))
+        _check_group_norm(gpu, GroupNorm(groups=8, parts=200), x, in_any_order=False)
+
+
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-6, 1e-5, 0.1])
 def test_group_norm_adds_epsilon_to_the_variance(gpu: Emulator, epsilon: float) -> None:
     _check_group_norm(gpu, GroupNorm(groups=8, epsilon=epsilon), _normal(1, 63, 64, spread=2.0**-18))
@@ -222,6 +232,21 @@ def test_layer_norm_of_extreme_numbers(gpu: Emulator, name: str) -> None:
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-6, 0.1])
 def test_layer_norm_adds_epsilon_to_the_variance(gpu: Emulator, epsilon: float) -> None:
     _check_layer_norm(gpu, _normal(5, 320, spread=2.0**-18), epsilon=epsilon)
+
+
+@pytest.mark.parametrize("width", [8, 264, 4096, 4104, 8192, 8200, 16384, 32768])
+def test_softmax(gpu: Emulator, width: int) -> None:
+    x = _normal(3, width, spread=2.0)
+    within(_in_any_order(gpu, lambda: kernels.softmax(gpu, x)), exact.softmax(x))
+
+
+@pytest.mark.parametrize("level", [0.0, 40000.0, -exact.LARGEST])
+def test_softmax_of_extreme_numbers(gpu: Emulator, level: float) -> None:
+    """All equal; one far above; one far below; all so large that only their distances count."""
+    x = np.full((4, 1024), level, np.float16)
+    x[1, 700], x[2, 3] = exact.LARGEST, -exact.LARGEST
+    x[3] += np.abs(_normal(1024, spread=64.0)) * np.float16(1 if level < 0 else -1)
+    within(kernels.softmax(gpu, x), exact.softmax(x))
 
 
 def _check_geglu(gpu: Emulator, x: Array, bias: Array) -> None:

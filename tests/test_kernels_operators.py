@@ -165,6 +165,12 @@ def test_geglu(device: EmulatedDevice, shape: tuple[int, ...]) -> None:
     within(_run(device, "GEGLU", {"x": x, "bias": bias})["y"], exact.geglu(x, bias))
 
 
+@pytest.mark.parametrize("shape", [(3, 16), (1, 2, 3, 4096), (2, 8200), (1, 16384), (1, 32768)], ids=str)
+def test_softmax(device: EmulatedDevice, shape: tuple[int, ...]) -> None:
+    x = _normal(*shape)
+    within(_run(device, "RowSoftmax", {"x": x})["y"], exact.softmax(x))
+
+
 @pytest.mark.parametrize("size", [(14, 10), (13, 10), (14, 9), (13, 9)], ids=str)
 @pytest.mark.parametrize("bias_given", GIVEN, ids=["", "bias"])
 @pytest.mark.parametrize("kind", SKIPS[:2])
@@ -245,6 +251,8 @@ TO_8 = {"height": 8, "width": 8}
             {},
             "2048",
         ),
+        ("RowSoftmax", {"x": X[..., :4].copy()}, {}, "multiple of 8"),
+        ("RowSoftmax", {"x": _normal(1, 32776)}, {}, "32768"),
         ("GEGLU", {"x": X, "bias": _normal(32)}, {}, "bias"),
         ("GEGLU", {"x": X[..., :24].copy(), "bias": _normal(24)}, {}, "multiple of 8"),
         ("GEGLU", {"x": np.array(1, np.float16), "bias": _normal(16)}, {}, "axis"),

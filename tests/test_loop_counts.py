@@ -45,7 +45,7 @@ CUDA_KERNELS: Mapping[str, frozenset[ir.DataType]] = {
     ),
 }  # fmt: skip
 OWN_OPERATORS = frozenset(
-    {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "UpsampleNearest", "FusedAdd", "FusedConcat"}
+    {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "UpsampleNearest", "FusedAdd", "FusedConcat", "RowSoftmax"}
 )
 
 # The denoiser without what `CONDITIONS` has, a Gather and a Reshape for each row of the time (22 and 17), and
@@ -105,7 +105,7 @@ PIXELS: Counts = {
 }  # fmt: skip
 # Convolutions of three and four channels, and of shortcuts the biases, beside the one that makes bytes.
 OWN_PIXELS: Counts = {
-    "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "Softmax": 1, "FusedAdd": 3, "UpsampleNearest": 3,
+    "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "RowSoftmax": 1, "FusedAdd": 3, "UpsampleNearest": 3,
     "Reshape": 6, "Transpose": 5, "Add": 4 + 1, "Mul": 1 + 3, "Cast": 3, "Div": 1, "Clip": 1, "Round": 1,
     "ReduceSum": 1,
 }  # fmt: skip
@@ -167,7 +167,8 @@ def test_a_picture_in_own_operators(name: str) -> None:
 def test_every_familys_step_has_own_operators_and_no_stock_norm(name: str) -> None:
     counts = _loop(name, Target.OWN).step.operator_counts()
 
-    assert counts.keys() >= OWN_OPERATORS
+    # The softmax is of heads that are too wide for attention, which no denoiser has.
+    assert counts.keys() >= OWN_OPERATORS - {"RowSoftmax"}
     assert not counts.keys() & {
         "GroupNorm", "SkipGroupNorm", "LayerNormalization", "SkipLayerNormalization", "BiasSplitGelu",
         "BiasAdd", "Expand",

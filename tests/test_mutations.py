@@ -191,7 +191,9 @@ PIXELS = "one output pixel or picture more, which the op's own check sees"
 ROWS = "rows are independent"
 RULES: Mapping[str, RuleCase] = {
     **dict.fromkeys(("Add", "Mul", "Sub", "Div", "Equal"), ELEMENTWISE),
-    **dict.fromkeys(("Sigmoid", "Erf", "Sin", "Cos", "Softmax", "Round", "Gelu", "QuickGelu"), UNARY),
+    **dict.fromkeys(
+        ("Sigmoid", "Erf", "Sin", "Cos", "Softmax", "RowSoftmax", "Round", "Gelu", "QuickGelu"), UNARY
+    ),
     "Clip": RuleCase(
         shapes=((B, S, 8), (), ()), free=free("Clip takes any shape", (0, 0), (0, 1), (0, 2))
     ),

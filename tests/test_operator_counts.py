@@ -149,11 +149,11 @@ OWN_UNETS: Mapping[str, Counts] = {
 # of the convolutions of four and of three channels.
 OWN_VAES: Mapping[str, Counts] = {
     "vae_decoder": {
-        "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "Softmax": 1, "Mul": 1, "FusedAdd": 3, "Add": 4,
+        "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "RowSoftmax": 1, "Mul": 1, "FusedAdd": 3, "Add": 4,
         "UpsampleNearest": 3, "Transpose": 6, "Reshape": 6,
     },
     "vae_encoder": {
-        "NhwcConv": 28, "FusedGroupNorm": 22, "MatMul": 6, "Softmax": 1, "Mul": 1, "FusedAdd": 8, "Add": 2,
+        "NhwcConv": 28, "FusedGroupNorm": 22, "MatMul": 6, "RowSoftmax": 1, "Mul": 1, "FusedAdd": 8, "Add": 2,
         "Transpose": 6, "Reshape": 6,
     },
 }  # fmt: skip
@@ -180,6 +180,7 @@ REPLACED = {
     "FusedGroupNorm": ("GroupNorm", "SkipGroupNorm"),
     "FusedLayerNorm": ("LayerNormalization", "SkipLayerNormalization"),
     "GEGLU": ("BiasSplitGelu",),
+    "RowSoftmax": ("Softmax",),
 }
 # What may differ besides: ways to add, upsample and concatenate, and what gives a value another shape.
 WAYS = {"Add", "BiasAdd", "FusedAdd", "Concat", "FusedConcat", "UpsampleNearest", "Expand", "Reshape"}

@@ -150,7 +150,7 @@ def test_the_lowering_that_was_meant_is_chosen(case: Case, target: Target) -> No
 def test_numbers_where_convolutions_add_their_own_bias(
     case: Case, dtype: DType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda, "FUSED_BIAS_ELEMENTS", 0)
+    monkeypatch.setattr(cuda.Cuda, "fused_bias_elements", 0)
 
     _check(case, Target.CUDA, Sizes(**RUNS[0]), dtype, RUNS[:1])
 
@@ -160,7 +160,7 @@ def test_a_large_convolution_adds_its_own_bias(name: str, monkeypatch: pytest.Mo
     (case,) = (case for case in CONVOLVING if case.name == name)
     biased, counts = FUSED_BIASES[name]
     small = _authored(case, Target.CUDA, Sizes(**RUNS[0]))
-    monkeypatch.setattr(cuda, "FUSED_BIAS_ELEMENTS", 0)
+    monkeypatch.setattr(cuda.Cuda, "fused_bias_elements", 0)
     large, symbolic = (_authored(case, Target.CUDA, sizes) for sizes in (Sizes(**RUNS[0]), SYMBOLIC))
 
     assert (_biased(small), _biased(large), _biased(symbolic)) == (0, biased, 0)
@@ -175,7 +175,7 @@ def test_a_convolution_adds_its_own_bias_above_the_limit(
 ) -> None:
     sizes = RUNS[0]
     elements = sizes["batch"] * sizes["height"] * sizes["width"] * 4
-    monkeypatch.setattr(cuda, "FUSED_BIAS_ELEMENTS", elements + room)
+    monkeypatch.setattr(cuda.Cuda, "fused_bias_elements", elements + room)
 
     assert _biased(_authored(CONVOLVING[0], Target.CUDA, Sizes(**sizes))) == biased
 

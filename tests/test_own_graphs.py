@@ -128,5 +128,6 @@ def test_a_twin_holds_the_own_operators_of_the_whole_model(name: str, part: str)
     ]
     held, expected = ({node.op_type for node in graph.model.graph if node.domain == OWN} for graph in graphs)
 
-    assert held == expected
+    # A twin's VAE has heads that fused attention takes.
+    assert held == expected - {"RowSoftmax"}
     assert all(OPERATORS[operator].domain == OWN for operator in held)

@@ -208,7 +208,8 @@ def session_settings(
     return SessionSettings(
         optimize=Optimization.DISABLED,
         cuda_graph=cuda_graph,
-        fuse_conv_bias=half and component.startswith("vae"),
+        # Stock graphs alone have convolutions that are worth a fused bias.
+        fuse_conv_bias=half and operators is None and component.startswith("vae"),
         use_tf32=half,
         lean=True,
         custom_operators=operators,

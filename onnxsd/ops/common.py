@@ -79,7 +79,7 @@ def plain_attention(
     scores = ops.graph.emit("MatMul", ops.graph.emit("Mul", q, scalar(ops, head**-0.5, dtype)), k)
     if causal_up_to is not None:
         scores = ops.graph.emit("Add", scores, _causal_mask(ops, length, dtype, causal_up_to))
-    weights = ops.cast(ops.graph.emit("Softmax", scores, axis=-1), ops.dtype)
+    weights = ops.cast(ops.softmax(scores), ops.dtype)
     mixed = ops.graph.emit("MatMul", weights, _split_heads(ops, ops.value(value), heads, (0, 2, 1, 3)))
     return ops.graph.reshape(ops.graph.emit("Transpose", mixed, perm=(0, 2, 1, 3)), query.shape)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import prod
+from typing import ClassVar
 
 from onnxsd.ops import common
 from onnxsd.ops.graph import Graph
@@ -31,6 +32,10 @@ class Cuda(Ops):
     """The vocabulary in fused operators; a feature map is (batch, height, width, channels)."""
 
     target = "cuda"
+    # Elements above which a convolution adds its bias itself; None is never. cuDNN compiles a kernel for
+    # each shape that it fuses a bias into, a third of a second on first use; over less than 128 MiB of fp16
+    # no pass is worth that.
+    fused_bias_elements: ClassVar[int | None] = 1 << 26
 
     def physical(self, shape: Shape, *, spatial: bool) -> Shape:
         if not spatial:
@@ -72,11 +77,6 @@ def _as_rows(graph: Graph, addend: Value, shape: Shape) -> Value:
         return addend
     batch, channels = addend.shape
     return graph.reshape(addend, (batch, 1, 1, channels))
-
-
-# Elements above which a convolution adds its bias itself. cuDNN compiles a kernel for each shape that it
-# fuses a bias into, a third of a second on first use; over less than 128 MiB of fp16 no pass is worth that.
-FUSED_BIAS_ELEMENTS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ def _conv(
         "group": 1,
     }  # fmt: skip
     ((shape, _),) = OPERATORS["NhwcConv"].rule((value, weight), attributes)
-    fuses = _elements(shape) > FUSED_BIAS_ELEMENTS
+    fuses = ops.fused_bias_elements is not None and _elements(shape) > ops.fused_bias_elements
 
     def emit(*operands: Value) -> Value:
         ops.graph.within(str(at))

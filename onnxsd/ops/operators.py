@@ -321,6 +321,11 @@ def fused_layer_norm(operands: Operands, attributes: Attributes) -> Outputs:
     return (total, total)
 
 
+@operator("RowSoftmax", domain=OWN)
+def row_softmax(operands: Operands, attributes: Attributes) -> Outputs:
+    return unary(operands, attributes)
+
+
 @operator("UpsampleNearest", domain=OWN)
 def upsample_nearest(operands: Operands, attributes: Attributes) -> Outputs:
     x = operand(operands, 0)

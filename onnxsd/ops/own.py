@@ -19,6 +19,7 @@ from onnxsd.tensors import Dim, DType, Shape
 # The kernels load and store 16 bytes at a time.
 CHANNELS_AT_ONCE = 8
 LARGEST_LAYER_NORM = 2048
+LARGEST_SOFTMAX = 32768
 # Threads of a block of the group norm's kernels, each with 8 channels of one row of pixels at a time; the
 # same number stands in group_norm.cu and norms.hpp.
 GROUP_NORM_THREADS = 384
@@ -68,12 +69,21 @@ class OwnKernels(cuda.Cuda):
     """The vocabulary in own operators, and in the `cuda` target's where they refuse."""
 
     target = "own"
+    # A norm adds a convolution's bias in passing, and cuDNN's kernels without one are the faster.
+    fused_bias_elements = None
 
     def added(self, x: Value, *, bias: Value | None, residual: Value | None = None) -> Value:
         """`x + bias + residual` in one pass."""
         if not _taken(x.shape, x.dtype):
             return super().added(x, bias=bias, residual=residual)
         return self.graph.emit("FusedAdd", x, *_given(residual, bias))
+
+    def softmax(self, x: Value) -> Value:
+        """Softmax over the last axis; a row stays in a block's registers."""
+        width = x.shape[-1]
+        if _taken(x.shape, x.dtype) and isinstance(width, int) and width <= LARGEST_SOFTMAX:
+            return self.graph.emit("RowSoftmax", x)
+        return super().softmax(x)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -312,6 +312,10 @@ class Ops:
 
     # What lowerings use.
 
+    def softmax(self, x: Value) -> Value:
+        """Softmax over the last axis."""
+        return self.graph.emit("Softmax", x, axis=-1)
+
     def cast(self, value: Value, dtype: DType) -> Value:
         """`value` as `dtype`; the same value where it is that already."""
         return value if value.dtype is dtype else self.graph.emit("Cast", value, to=TO_IR[dtype])

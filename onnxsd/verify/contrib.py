@@ -281,6 +281,12 @@ def FusedLayerNorm(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa:
     return body.stored(normed), total
 
 
+@body(inputs=(1, 1))
+def RowSoftmax(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """Softmax over the last axis."""
+    return (body.stored(body.emit("Softmax", body.widened(given(inputs, 0)), axis=-1)),)
+
+
 @body(inputs=(2, 2))
 def GEGLU(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
     """The left half of x + bias, times the gelu of its right half."""

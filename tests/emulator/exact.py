@@ -115,3 +115,10 @@ def geglu(x: Array, bias: Array) -> Exact:
     """The left half of each row times the gelu of its right half."""
     left, right = np.split(x.astype(np.float64) + bias.astype(np.float64), 2, axis=-1)
     return Exact(numbers=left * right * 0.5 * special.erfc(-right / np.sqrt(2.0)))
+
+
+def softmax(x: Array) -> Exact:
+    """exp of each number over the sum of the row's; their relative error counts where float16 is coarse."""
+    powers = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True).astype(np.float64))
+    result = powers / powers.sum(-1, keepdims=True)
+    return Exact(numbers=result, terms=result)

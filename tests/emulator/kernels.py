@@ -12,7 +12,7 @@ from emulator.buffers import Array, Buffer, given, wanted
 from emulator.launching import Emulator
 
 WIDTH = 8  # float16 numbers that a thread takes at once
-LAYER_NORM_THREADS, LAYER_NORM_ROWS = 128, 4
+SOFTMAX_THREADS = 512
 THREADS = 128
 GEGLU_LINES, LINES = 2, 4  # lines that a thread computes
 
@@ -133,14 +133,21 @@ def layer_norm(
     rows, width = x.shape
     skip, _, bias = addends.given()
     y, total = wanted(x.shape), wanted(x.shape) if wants_sum else None
-    # Vectors that a thread keeps: there is a kernel for each number up to 5, and for 8.
-    each = -(-width // (32 * WIDTH))
-    each = each if each <= 5 else 8
+    vectors = width // WIDTH
     emulator.launch(
-        f"layer_norm_{each}", (-(-rows // LAYER_NORM_ROWS),), LAYER_NORM_THREADS,
-        given(x), skip, bias, given(gamma), given(beta), y, total, rows, width // WIDTH, epsilon,
+        "layer_norm", (rows,), -(-vectors // 32) * 32,
+        given(x), skip, bias, given(gamma), given(beta), y, total, vectors, epsilon,
     )  # fmt: skip
     return Normed(y=y.array, sum=None if total is None else total.array)
+
+
+def softmax(emulator: Emulator, x: Array) -> Array:
+    """x (rows, width) → (rows, width)."""
+    rows, vectors = x.shape[0], x.shape[1] // WIDTH
+    y = wanted(x.shape)
+    each = next(count for count in (1, 2, 4, 8) if count * SOFTMAX_THREADS >= vectors)
+    emulator.launch(f"softmax_{each}", (rows,), SOFTMAX_THREADS, given(x), y, vectors)
+    return y.array
 
 
 def geglu(emulator: Emulator, x: Array, bias: Array) -> Array:
