@@ -229,6 +229,15 @@ def test_layer_norm_of_extreme_numbers(gpu: Emulator, name: str) -> None:
     _check_layer_norm(gpu, EXTREME[name][0, ::8])
 
 
+@pytest.mark.parametrize("value", [30, 100, 1000, 60000])
+@pytest.mark.parametrize("width", [320, 2048])
+def test_layer_norm_of_rows_with_one_large_number(gpu: Emulator, width: int, value: float) -> None:
+    for channel in (0, 3, 6, width // 2):
+        x = _normal(20, width)
+        x[:, channel] = value
+        _check_layer_norm(gpu, x)
+
+
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-6, 0.1])
 def test_layer_norm_adds_epsilon_to_the_variance(gpu: Emulator, epsilon: float) -> None:
     _check_layer_norm(gpu, _normal(5, 320, spread=2.0**-18), epsilon=epsilon)

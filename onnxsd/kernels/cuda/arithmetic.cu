@@ -33,6 +33,11 @@ __device__ __forceinline__ void round_to_float16(float (&numbers)[kWidth]) {
   widen(narrow(numbers), numbers);
 }
 
+// The middle one of three: a single number that is far from all others is never taken for a pivot.
+__device__ __forceinline__ float median(float a, float b, float c) {
+  return fmaxf(fminf(a, b), fminf(fmaxf(a, b), c));
+}
+
 // x·sigmoid(x). Far below zero the power overflows, and its reciprocal is the 0 that is meant.
 __device__ __forceinline__ float silu(float x) {
   return x * reciprocal(1.0f + power_of_two(-1.44269504f * x));

@@ -120,11 +120,6 @@ __device__ __forceinline__ void load(const float* from, float (&numbers)[kWidth]
   numbers[4] = high.x, numbers[5] = high.y, numbers[6] = high.z, numbers[7] = high.w;
 }
 
-// The middle one of three: a single number that is far from all others is never taken for a pivot.
-__device__ __forceinline__ float median(float a, float b, float c) {
-  return fmaxf(fminf(a, b), fminf(fmaxf(a, b), c));
-}
-
 // One warp's sums over all cells of a group, about a pivot that is one of theirs.
 __device__ __forceinline__ Moments merge_cells(const Shared& shared, const Shape& shape, int group, int count) {
   const int lane = threadIdx.x % 32, channels = shape.group_channels, width = shape.slab_channels();

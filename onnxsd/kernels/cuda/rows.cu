@@ -19,7 +19,7 @@ __device__ __forceinline__ float2 sum_of_block(float2 own) {
 }
 
 // y = (s − mean)/√(variance + epsilon)·gamma + beta of s = x + skip + bias, a vector of eight for each thread;
-// skip, bias and sum may be null. Sums are made of distances from the row's first number.
+// skip, bias and sum may be null. Sums are made of distances from a number of the row.
 extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, const Packed* skip, const Packed* bias,
                                                              const Packed* gamma, const Packed* beta, Packed* y,
                                                              Packed* sum, int vectors, float epsilon) {
@@ -47,9 +47,10 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, co
       round_to_float16(first);
     }
     if (sum) sum[row + at] = narrow(numbers);
+    const float pivot = median(first[0], first[3], first[6]);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      numbers[i] -= first[0];
+      numbers[i] -= pivot;
       own.x += numbers[i];
       own.y = fmaf(numbers[i], numbers[i], own.y);
     }
@@ -57,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, co
   const float2 all = sum_of_block(own);
   if (!there) return;
   const float width = static_cast<float>(vectors * kWidth);
-  const float mean = all.x / width;  // from the first number
+  const float mean = all.x / width;  // from the pivot
   const float inverse = 1.0f / sqrtf(fmaxf(all.y / width - mean * mean, 0.0f) + epsilon);
   float gain[kWidth], shift[kWidth];
   widen(factor, gain);
