@@ -54,6 +54,7 @@ struct FusedGroupNorm {
     call.require_that(slab_ > 0 && channels % slab_ == 0 && slab_ % (channels / groups_) == 0,
                       "channels must divide into slabs, and a slab into whole groups");
     call.require_that(slab_ % kVector == 0 && slab_ / kVector <= kThreads, "a slab is a multiple of 8, up to 3072");
+    call.require_that(slab_ / (channels / groups_) <= kThreads, "a slab has up to 384 groups");
     call.require_that(parts_ > 0, "parts must be positive");
     call.count(static_cast<int64_t>(pixels) * vectors);
 

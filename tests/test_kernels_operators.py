@@ -215,6 +215,11 @@ def test_concatenation(device: EmulatedDevice, kind: str, bias_given: bool, othe
     assert (found[..., 24:] == other).all()
 
 
+def _norm_of(channels: int) -> Mapping[str, Array]:
+    """Inputs of a group norm over one pixel."""
+    return {"x": _normal(1, 1, 1, channels), "gamma": _wide(channels), "beta": _wide(channels)}
+
+
 X = _normal(2, 4, 4, 64)
 NORM = {"x": X, "gamma": _wide(64), "beta": _wide(64)}
 ROWS = {"x": X, "gamma": _normal(64), "beta": _normal(64)}
@@ -234,6 +239,8 @@ TO_8 = {"height": 8, "width": 8}
         ("FusedGroupNorm", NORM, {"parts": 0}, "parts"),
         ("FusedGroupNorm", NORM, {"slab": 24}, "slab"),
         ("FusedGroupNorm", NORM, {"slab": 0}, "slab"),
+        ("FusedGroupNorm", _norm_of(4096), {"slab": 4096}, "up to 3072"),
+        ("FusedGroupNorm", _norm_of(512), {"slab": 512, "groups": 512}, "up to 384 groups"),
         (
             "FusedGroupNorm",
             {"x": X[..., :60], "gamma": _wide(60), "beta": _wide(60)},

@@ -50,7 +50,7 @@ def division(pixels: int, channels: int, groups: int) -> Division | None:
     each = channels // groups
     fitting = [
         count * each
-        for count in range(1, groups + 1)
+        for count in range(1, min(groups, GROUP_NORM_THREADS) + 1)
         if groups % count == 0 and count * each % CHANNELS_AT_ONCE == 0 and count * each <= LARGEST_SLAB
     ]
     if not fitting:
