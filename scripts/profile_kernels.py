@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_events import record
+
 from onnxsd.artifact.folder import open_folder
 from onnxsd.bench.contenders.onnxsd_engine import work_for
 from onnxsd.bench.inputs import TOKENS, unet_inputs, vae_inputs
@@ -139,17 +141,16 @@ def _milliseconds(call: Callable[[], None], runs: int) -> float:
 
 
 def _kernels(call: Callable[[], None], runs: int) -> list[Kernel]:
-    from torch.profiler import ProfilerActivity, profile
-
     call()
-    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as seen:
+
+    def several() -> None:
         for _ in range(runs):
             call()
-    found = [
-        Kernel(name=event.key, ms=event.device_time_total / runs / 1e3, calls=event.count / runs)
-        for event in seen.key_averages()
-    ]
-    return [kernel for kernel in found if kernel.ms > 0]
+
+    times: defaultdict[str, list[float]] = defaultdict(list)
+    for event in record(several):
+        times[event.name].append(event.us)
+    return [Kernel(name=name, ms=sum(us) / runs / 1e3, calls=len(us) / runs) for name, us in times.items()]
 
 
 def _show(title: str, ms: float, kernels: list[Kernel], flops: Flops, rate: float, most: int) -> None:
