@@ -77,7 +77,10 @@ class Stopwatch:
         self.keys.append(key)
 
     def timings(self, events: Sequence[GpuEvent]) -> dict[tuple[int, str], Timing]:
-        """What each call took; the record begins with a mark, by whose name the others are known."""
+        """What each call took; the record begins with a mark, by whose name the others are known.
+
+        A call of which nothing was recorded is left out.
+        """
         runs = between_marks(events, events[0].name if events else "")
         if len(runs) != len(self.keys) * self.runs:
             raise VerificationError(
@@ -85,7 +88,7 @@ class Stopwatch:
                 hint="run it again; the profiler drops records where too many come at once",
             )
         parts = (runs[start : start + self.runs] for start in range(0, len(runs), self.runs))
-        return {key: _timing(part) for key, part in zip(self.keys, parts, strict=True)}
+        return {key: _timing(part) for key, part in zip(self.keys, parts, strict=True) if all(part)}
 
 
 def between_marks(events: Sequence[GpuEvent], mark: str) -> list[list[GpuEvent]]:
@@ -116,7 +119,8 @@ def measure(works: Sequence[Work], operators: CustomOperators, device_id: int, r
     cache_bytes = int(properties.L2_cache_size)
     marked = torch.zeros(1, device=device)
     lake = torch.zeros(FLUSH * cache_bytes // 4, device=device)
-    source, target = (torch.zeros(max(COPIES_BYTES), dtype=torch.uint8, device=device) for _ in range(2))
+    source = torch.randint(256, (max(COPIES_BYTES),), dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
 
     def mark() -> None:
         marked.fill_(1.0)
@@ -164,10 +168,8 @@ def _run(
 
 def model_of(work: Work, *, own: bool) -> ir.Model:
     """A model of the own operator, or of stock ones, with weights in it."""
-    call = work.found.call
-    return (
-        work.found.model(lambda i: numbers(call, i)) if own else stock_model(work, lambda i: numbers(call, i))
-    )
+    draw = functools.partial(numbers, work.found.call)
+    return work.found.model(draw) if own else stock_model(work, draw)
 
 
 def session_of(model: ir.Model, operators: CustomOperators | None, device_id: int) -> Session:
