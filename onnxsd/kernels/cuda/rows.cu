@@ -2,69 +2,72 @@
 
 constexpr int kMostWarps = 32;
 
-// Two sums over a block, in a fixed order: of each warp, then of the warps' results. Every thread gets both.
-__device__ __forceinline__ float2 sum_of_block(float2 own) {
-  __shared__ float2 warps[kMostWarps];
-  own.x = sum_of_neighbours(own.x, 32);
-  own.y = sum_of_neighbours(own.y, 32);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
-  __syncthreads();
-  float2 sum = make_float2(0.0f, 0.0f);
-  const int count = blockDim.x / 32;
-  for (int warp = 0; warp < count; ++warp) {
-    sum.x += warps[warp].x;
-    sum.y += warps[warp].y;
+// What one warp found of its numbers: the sums of their distances from one of them, and of the squares.
+struct WarpSums {
+  float pivot, total, squares;
+};
+
+// Mean, as distance from the first warp's pivot, and sum of squared distances from it, over a row of vectors.
+struct RowMoments {
+  float pivot, rest, squares;
+};
+
+__device__ __forceinline__ RowMoments merge_warps(const WarpSums* warps, int vectors) {
+  const float pivot = warps[0].pivot;
+  float total = 0.0f, squares = 0.0f;
+  for (int warp = 0; warp * 32 < vectors; ++warp) {
+    const WarpSums own = warps[warp];
+    const float count = min(vectors - warp * 32, 32) * kWidth, apart = own.pivot - pivot;
+    total += fmaf(count, apart, own.total);
+    squares += fmaf(fmaf(count, apart, 2.0f * own.total), apart, own.squares);
   }
-  return sum;
+  const float rest = total / static_cast<float>(vectors * kWidth);
+  return {pivot, rest, fmaxf(squares - total * rest, 0.0f)};
 }
 
 // y = (s − mean)/√(variance + epsilon)·gamma + beta of s = x + skip + bias, a vector of eight for each thread;
-// skip, bias and sum may be null. Sums are made of distances from a number of the row.
+// skip, bias and sum may be null.
 extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, const Packed* skip, const Packed* bias,
                                                              const Packed* gamma, const Packed* beta, Packed* y,
                                                              Packed* sum, int vectors, float epsilon) {
+  __shared__ WarpSums warps[kMostWarps];
   const long long row = static_cast<long long>(blockIdx.x) * vectors;
   const int at = threadIdx.x;
   const bool there = at < vectors;
-  float numbers[kWidth], first[kWidth];
+  float numbers[kWidth] = {};
   Packed factor = {}, offset = {};
-  float2 own = make_float2(0.0f, 0.0f);
   if (there) {
     widen(x[row + at], numbers);
-    widen(x[row], first);
+    if (skip) add(numbers, skip[row + at]);
+    if (bias) add(numbers, bias[at]);
     factor = gamma[at];
     offset = beta[at];
-    if (skip) {
-      add(numbers, skip[row + at]);
-      add(first, skip[row]);
-    }
-    if (bias) {
-      add(numbers, bias[at]);
-      add(first, bias[0]);
-    }
-    if (skip || bias) {
-      round_to_float16(numbers);
-      round_to_float16(first);
-    }
+    if (skip || bias) round_to_float16(numbers);
     if (sum) sum[row + at] = narrow(numbers);
-    const float pivot = median(first[0], first[3], first[6]);
+  }
+  const float pivot = __shfl_sync(kWholeWarp, median(numbers[0], numbers[3], numbers[6]), 0);
+  float total = 0.0f, squares = 0.0f;
+  if (there) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      numbers[i] -= pivot;
-      own.x += numbers[i];
-      own.y = fmaf(numbers[i], numbers[i], own.y);
+      const float distance = numbers[i] - pivot;
+      total += distance;
+      squares = fmaf(distance, distance, squares);
     }
   }
-  const float2 all = sum_of_block(own);
+  total = sum_of_neighbours(total, 32);
+  squares = sum_of_neighbours(squares, 32);
+  if (at % 32 == 0) warps[at / 32] = {pivot, total, squares};
+  __syncthreads();
   if (!there) return;
-  const float width = static_cast<float>(vectors * kWidth);
-  const float mean = all.x / width;  // from the pivot
-  const float inverse = 1.0f / sqrtf(fmaxf(all.y / width - mean * mean, 0.0f) + epsilon);
+  const RowMoments found = merge_warps(warps, vectors);
+  const float inverse = 1.0f / sqrtf(found.squares / static_cast<float>(vectors * kWidth) + epsilon);
   float gain[kWidth], shift[kWidth];
   widen(factor, gain);
   widen(offset, shift);
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) numbers[i] = fmaf((numbers[i] - mean) * inverse, gain[i], shift[i]);
+  for (int i = 0; i < kWidth; ++i)
+    numbers[i] = fmaf((numbers[i] - found.pivot - found.rest) * inverse, gain[i], shift[i]);
   y[row + at] = narrow(numbers);
 }
 
@@ -77,6 +80,18 @@ __device__ __forceinline__ float largest_of_block(float own) {
   const int count = blockDim.x / 32;
   for (int warp = 0; warp < count; ++warp) own = fmaxf(own, warps[warp]);
   return own;
+}
+
+// The sum over a block, in a fixed order: of each warp, then of the warps' sums.
+__device__ __forceinline__ float sum_of_block(float own) {
+  __shared__ float warps[kMostWarps];
+  own = sum_of_neighbours(own, 32);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
+  __syncthreads();
+  float sum = 0.0f;
+  const int count = blockDim.x / 32;
+  for (int warp = 0; warp < count; ++warp) sum += warps[warp];
+  return sum;
 }
 
 // y = exp(x − max)/Σ exp(x − max) of each row; a thread has up to `kVectors` of its vectors.
@@ -100,18 +115,18 @@ __device__ __forceinline__ void softmax(const Packed* x, Packed* y, int vectors)
     }
   }
   const float shift = 1.44269504f * largest_of_block(largest);
-  float2 own = make_float2(0.0f, 0.0f);
+  float own = 0.0f;
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
     if (first + k * step < vectors) {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
         numbers[k][i] = power_of_two(fmaf(1.44269504f, numbers[k][i], -shift));
-        own.x += numbers[k][i];
+        own += numbers[k][i];
       }
     }
   }
-  const float inverse = 1.0f / sum_of_block(own).x;
+  const float inverse = 1.0f / sum_of_block(own);
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
     if (first + k * step < vectors) {
