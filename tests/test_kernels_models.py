@@ -18,7 +18,7 @@ from onnxsd.models.twin import twin_of
 from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.ops.operators import MICROSOFT, OWN
-from onnxsd.session import Session
+from onnxsd.session import Optimization, Session
 from onnxsd.tensors import DType
 from onnxsd.verify.bodies import with_reference_bodies
 
@@ -68,10 +68,12 @@ def _made(graph: AuthoredGraph) -> ir.Model:
     return with_weights(graph, random_weights(graph, np.random.default_rng(6)))
 
 
-def _with_own_kernels(device: EmulatedDevice, part: str) -> Session:
+def _with_own_kernels(
+    device: EmulatedDevice, part: str, optimize: Optimization = Optimization.DISABLED
+) -> Session:
     """A twin in own operators, of which those of others have their reference bodies."""
     model = with_reference_bodies(_made(_twin(part, Target.OWN)), fused=frozenset({MICROSOFT}))
-    return device.session(bytes(ir.to_proto(model).SerializeToString()))
+    return device.session(bytes(ir.to_proto(model).SerializeToString()), optimize)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -103,9 +105,12 @@ def test_every_own_operator_launches_its_kernels_once(device: EmulatedDevice, pa
     assert launched == len(own) + own.count("FusedGroupNorm")
 
 
+@pytest.mark.parametrize("optimize", Optimization)
 @pytest.mark.parametrize("part", PARTS)
-def test_a_whole_model_gives_the_same_bits_each_time(device: EmulatedDevice, part: str) -> None:
-    first, second = (_with_own_kernels(device, part) for _ in range(2))
+def test_a_whole_model_gives_the_same_bits_each_time(
+    device: EmulatedDevice, part: str, optimize: Optimization
+) -> None:
+    first, second = (_with_own_kernels(device, part, optimize) for _ in range(2))
     feeds = _feeds(_twin(part, Target.OWN))
     expected = {name: array.tobytes() for name, array in first.run(feeds).items()}
     for session in (first, second):
