@@ -115,8 +115,9 @@ struct FusedLayerNorm {
     call.require_that(threads <= kMostThreads, "no width above 2048 is known");
     void* y = call.output(0, x.sizes);
     void* sum = call.output(1, x.sizes);
+    const float inverse_width = 1.0f / static_cast<float>(x.sizes.last());
     call.launch(Function::kLayerNorm, {rows, 1, 1}, threads, x.data, skip.data, bias.data, gamma.data, beta.data, y,
-                sum, vectors, epsilon_);
+                sum, vectors, inverse_width, epsilon_);
   }
 
  private:

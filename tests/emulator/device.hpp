@@ -72,3 +72,8 @@ inline float reciprocal(float x) {
   const float operand = emulator::flushed(x);
   return emulator::approximate(1.0 / double{operand}, operand, 2);
 }
+
+inline float reciprocal_root(float x) {
+  const float operand = emulator::flushed(x);
+  return emulator::approximate(1.0 / std::sqrt(double{operand}), operand, 3);
+}

@@ -136,7 +136,7 @@ def layer_norm(
     vectors = width // WIDTH
     emulator.launch(
         "layer_norm", (rows,), -(-vectors // 32) * 32,
-        given(x), skip, bias, given(gamma), given(beta), y, total, vectors, epsilon,
+        given(x), skip, bias, given(gamma), given(beta), y, total, vectors, float(np.float32(1 / width)), epsilon,
     )  # fmt: skip
     return Normed(y=y.array, sum=None if total is None else total.array)
 

@@ -2,35 +2,41 @@
 
 constexpr int kMostWarps = 32;
 
-// What one warp found of its numbers: the sums of their distances from one of them, and of the squares.
-struct WarpSums {
-  float pivot, total, squares;
-};
+// The sum over a block, in a fixed order: of each warp, then of the warps' sums.
+__device__ __forceinline__ float sum_of_block(float own) {
+  __shared__ float warps[kMostWarps];
+  own = sum_of_neighbours(own, 32);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
+  __syncthreads();
+  float sum = 0.0f;
+  const int count = blockDim.x / 32;
+  for (int warp = 0; warp < count; ++warp) sum += warps[warp];
+  return sum;
+}
 
-// Mean, as distance from the first warp's pivot, and sum of squared distances from it, over a row of vectors.
-struct RowMoments {
-  float pivot, rest, squares;
-};
-
-__device__ __forceinline__ RowMoments merge_warps(const WarpSums* warps, int vectors) {
-  const float pivot = warps[0].pivot;
-  float total = 0.0f, squares = 0.0f;
-  for (int warp = 0; warp * 32 < vectors; ++warp) {
-    const WarpSums own = warps[warp];
-    const float count = min(vectors - warp * 32, 32) * kWidth, apart = own.pivot - pivot;
-    total += fmaf(count, apart, own.total);
-    squares += fmaf(fmaf(count, apart, 2.0f * own.total), apart, own.squares);
+// Two of them at once.
+__device__ __forceinline__ float2 sums_of_block(float first, float second) {
+  __shared__ float2 warps[kMostWarps];
+  first = sum_of_neighbours(first, 32);
+  second = sum_of_neighbours(second, 32);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = make_float2(first, second);
+  __syncthreads();
+  float2 sums = make_float2(0.0f, 0.0f);
+  const int count = blockDim.x / 32;
+  for (int warp = 0; warp < count; ++warp) {
+    sums.x += warps[warp].x;
+    sums.y += warps[warp].y;
   }
-  const float rest = total / static_cast<float>(vectors * kWidth);
-  return {pivot, rest, fmaxf(squares - total * rest, 0.0f)};
+  return sums;
 }
 
 // y = (s − mean)/√(variance + epsilon)·gamma + beta of s = x + skip + bias, a vector of eight for each thread;
-// skip, bias and sum may be null.
+// skip, bias and sum may be null; inverse_width is 1/(8·vectors). The mean comes first, then the distances from
+// it, whose own mean is what its rounding cost.
 extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, const Packed* skip, const Packed* bias,
                                                              const Packed* gamma, const Packed* beta, Packed* y,
-                                                             Packed* sum, int vectors, float epsilon) {
-  __shared__ WarpSums warps[kMostWarps];
+                                                             Packed* sum, int vectors, float inverse_width,
+                                                             float epsilon) {
   const long long row = static_cast<long long>(blockIdx.x) * vectors;
   const int at = threadIdx.x;
   const bool there = at < vectors;
@@ -45,29 +51,31 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, co
     if (skip || bias) round_to_float16(numbers);
     if (sum) sum[row + at] = narrow(numbers);
   }
-  const float pivot = __shfl_sync(kWholeWarp, median(numbers[0], numbers[3], numbers[6]), 0);
   float total = 0.0f, squares = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) total += numbers[i];
+  const float mean = sum_of_block(total) * inverse_width;
+  total = 0.0f;
   if (there) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      const float distance = numbers[i] - pivot;
-      total += distance;
-      squares = fmaf(distance, distance, squares);
+      numbers[i] -= mean;
+      total += numbers[i];
+      squares = fmaf(numbers[i], numbers[i], squares);
     }
   }
-  total = sum_of_neighbours(total, 32);
-  squares = sum_of_neighbours(squares, 32);
-  if (at % 32 == 0) warps[at / 32] = {pivot, total, squares};
-  __syncthreads();
+  const float2 sums = sums_of_block(total, squares);
   if (!there) return;
-  const RowMoments found = merge_warps(warps, vectors);
-  const float inverse = 1.0f / sqrtf(found.squares / static_cast<float>(vectors * kWidth) + epsilon);
+  const float rest = sums.x * inverse_width;
+  const float inverse = reciprocal_root(fmaxf(sums.y * inverse_width - rest * rest, 0.0f) + epsilon);
   float gain[kWidth], shift[kWidth];
   widen(factor, gain);
   widen(offset, shift);
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i)
-    numbers[i] = fmaf((numbers[i] - found.pivot - found.rest) * inverse, gain[i], shift[i]);
+  for (int i = 0; i < kWidth; ++i) {
+    const float slope = gain[i] * inverse;
+    numbers[i] = fmaf(numbers[i], slope, fmaf(-rest, slope, shift[i]));
+  }
   y[row + at] = narrow(numbers);
 }
 
@@ -80,18 +88,6 @@ __device__ __forceinline__ float largest_of_block(float own) {
   const int count = blockDim.x / 32;
   for (int warp = 0; warp < count; ++warp) own = fmaxf(own, warps[warp]);
   return own;
-}
-
-// The sum over a block, in a fixed order: of each warp, then of the warps' sums.
-__device__ __forceinline__ float sum_of_block(float own) {
-  __shared__ float warps[kMostWarps];
-  own = sum_of_neighbours(own, 32);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
-  __syncthreads();
-  float sum = 0.0f;
-  const int count = blockDim.x / 32;
-  for (int warp = 0; warp < count; ++warp) sum += warps[warp];
-  return sum;
 }
 
 // y = exp(x − max)/Σ exp(x − max) of each row; a thread has up to `kVectors` of its vectors.
