@@ -33,7 +33,7 @@ def kernels_text() -> str:
 
 
 def compile_kernels(text: str, folder: Path) -> Path:
-    """A library of all kernels in `text`, made in `folder`; a test that needs it is skipped where none can be."""
+    """A library of all kernels in `text`, made in `folder`; where none can be, a test is skipped."""
     compiler = shutil.which("g++")
     if compiler is None or sys.platform != "linux":
         pytest.skip("the kernels run on a CPU where there is Linux, for its fibers, and g++")
