@@ -70,9 +70,19 @@ class Work:
 
     @property
     def moved_bytes(self) -> int:
-        """Each operand once and each output once, without the kernel's scratch."""
-        read = sum(_bytes(operand.shape, operand.dtype) for _, operand in self.operands.values())
-        return read + sum(size for role, (_, size) in self.outputs.items() if role != "scratch")
+        """Each operand once and each output once, without scratch; a norm of a feature map reads it again.
+
+        A map's mean and variance are known when all of it has been read, and no block holds a map.
+        """
+        read = {role: _bytes(operand.shape, operand.dtype) for role, (_, operand) in self.operands.items()}
+        written = {role: size for role, (_, size) in self.outputs.items() if role != "scratch"}
+        return sum(read.values()) + sum(written.values()) + self._read_again(read, written)
+
+    def _read_again(self, read: Mapping[str, int], written: Mapping[str, int]) -> int:
+        """What a group norm normalizes: its sum where it was written, else what it is summed of."""
+        if self.operator != "FusedGroupNorm":
+            return 0
+        return written["sum"] if "sum" in written else read["x"] + read.get("skip", 0)
 
     @property
     def buffers_bytes(self) -> tuple[int, int]:
