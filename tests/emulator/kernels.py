@@ -133,10 +133,10 @@ def layer_norm(
     rows, width = x.shape
     skip, _, bias = addends.given()
     y, total = wanted(x.shape), wanted(x.shape) if wants_sum else None
-    vectors = width // WIDTH
+    vectors, inverse_width = width // WIDTH, float(np.float32(1 / width))
     emulator.launch(
         "layer_norm", (rows,), -(-vectors // 32) * 32,
-        given(x), skip, bias, given(gamma), given(beta), y, total, vectors, float(np.float32(1 / width)), epsilon,
+        given(x), skip, bias, given(gamma), given(beta), y, total, vectors, inverse_width, epsilon,
     )  # fmt: skip
     return Normed(y=y.array, sum=None if total is None else total.array)
 
