@@ -65,7 +65,8 @@ def as_text(found: Sequence[Row], measured: Measured, *, markdown: bool) -> str:
     rates = [f"{size >> 20} MiB {when} {rate:.2f}" for (size, when), rate in measured.copy_rates.items()]
     lines = [
         f"{measured.gpu}: copies, TB/s: {', '.join(rates)}; the best is what shares are of.",
-        f"(In brackets): moves less than the cache's {measured.cache_bytes >> 20} MiB, timed with it there. A group norm moves its map twice: mean and variance come first.",
+        f"(In brackets): moves less than the cache's {measured.cache_bytes >> 20} MiB, timed with it there. "
+        "A group norm reads its map twice: mean and variance come first.",
     ]
     graphs = list(dict.fromkeys(row.work.graph for row in found))
     for graph in graphs:
