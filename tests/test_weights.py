@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +14,24 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from numeric_reference import conv, upsample
 from safetensors.numpy import save_file
 
 from onnxsd.errors import ResourceError, WeightsError
 from onnxsd.tensors import ALIGNMENT_BYTES, DType
 from onnxsd.weights import stream
 from onnxsd.weights.checkpoint import LISTED, WeightSource
-from onnxsd.weights.recipe import Recipe
+from onnxsd.weights.recipe import Fold, Recipe
 from onnxsd.weights.stream import layout
-from onnxsd.weights.transform import NO_LOSS, CastLoss, all_finite, carry_out, contiguous, convert
+from onnxsd.weights.transform import (
+    NO_LOSS,
+    CastLoss,
+    all_finite,
+    carry_out,
+    contiguous,
+    convert,
+    with_doubling,
+)
 
 Array = npt.NDArray[Any]
 F16, F32, BF16 = DType.FLOAT16, DType.FLOAT32, DType.BFLOAT16
@@ -244,6 +255,80 @@ def test_axes_of_size_1_may_differ() -> None:
 def test_what_was_made_of_something_else_is_not_converted(other: Recipe) -> None:
     with pytest.raises(WeightsError, match="w cannot be made from"):
         convert(numbers(4, 3), other, recipe((4, 3)))
+
+
+def phases(out: int, channels: int, *, dtype: DType = F16, scale: float = 1.0) -> Recipe:
+    """A 3×3 convolution's weight with a doubling folded in."""
+    return Recipe(
+        name="w.phases", source="w", source_shape=(out, channels, 3, 3), permutation=(0, 2, 3, 1),
+        shape=(4 * out, 2, 2, channels), dtype=dtype, scale=scale, fold=Fold.DOUBLING,
+    )  # fmt: skip
+
+
+def test_a_doubling_is_folded_into_a_convolutions_weight() -> None:
+    """In whole numbers, so that every sum is exact."""
+    generator = np.random.default_rng(3)
+    weight = generator.integers(-8, 9, (5, 4, 3, 3)).astype(np.float32)
+    small = generator.integers(-8, 9, (2, 4, 3, 6)).astype(np.float32)
+    folded = with_doubling(weight.transpose(0, 2, 3, 1))
+
+    doubled = conv(upsample(small, 6, 12), weight, np.zeros(5))
+    of_phases = conv(small, folded.transpose(0, 3, 1, 2), np.zeros(20))
+    assert of_phases.shape == (2, 20, 4, 7)
+    for phase, (p, q) in enumerate(itertools.product(range(2), repeat=2)):
+        one = of_phases[:, 5 * phase : 5 * (phase + 1), p : p + 3, q : q + 6]
+        np.testing.assert_array_equal(one, doubled[:, :, p::2, q::2])
+
+
+@pytest.mark.parametrize("held", [F16, F32, BF16])
+@pytest.mark.parametrize("wanted", [F16, F32])
+def test_a_folded_weight_is_made_of_what_a_folder_holds_of_it(held: DType, wanted: DType) -> None:
+    recipe = phases(5, 4, dtype=wanted, scale=0.7)
+    tensor = stored_as(numbers(5, 4, 3, 3), held)
+    there, loss = carry_out(recipe.stored, tensor, held)
+    folded = convert(there, recipe.stored, recipe)
+
+    assert loss == NO_LOSS
+    assert recipe.stored.name == recipe.stored.source == "w"
+    assert recipe.stored.stored == recipe.stored
+    assert (folded.shape, folded.dtype.name) == (recipe.shape, wanted.numpy_name)
+    # Summed up in float32, whatever is held, and rounded once.
+    sums = with_doubling(there.astype(np.float32))
+    np.testing.assert_array_equal(folded, sums.astype(wanted.numpy_name))
+    np.testing.assert_allclose(sums, with_doubling(there.astype(np.float64)), atol=2.0**-21)
+    np.testing.assert_array_equal(carry_out(recipe, tensor, held)[0], folded)
+
+
+def test_a_fold_of_weights_that_lie_in_another_order_is_the_same() -> None:
+    recipe = phases(5, 4)
+    plain = dataclasses.replace(recipe.stored, permutation=None, shape=recipe.source_shape)
+    tensor = numbers(5, 4, 3, 3).astype(np.float16)
+
+    np.testing.assert_array_equal(convert(tensor, plain, recipe), carry_out(recipe, tensor, F16)[0])
+
+
+def test_sums_of_weights_that_overflow_are_refused() -> None:
+    large = np.full((5, 4, 3, 3), 40000, np.float16)
+
+    with pytest.raises(WeightsError, match="w: sums of its weights do not fit into float16"):
+        carry_out(phases(5, 4), large, F16)
+    assert carry_out(phases(5, 4, dtype=F32), large, F16)[0].max() == 160000
+
+
+def test_nothing_is_made_of_what_is_folded() -> None:
+    recipe = phases(5, 4)
+
+    with pytest.raises(WeightsError, match="w cannot be made from"):
+        convert(numbers(*recipe.shape), recipe, recipe.stored)
+
+
+def test_what_is_folded_is_not_written(tmp_path: Path) -> None:
+    with (
+        WeightSource([save(tmp_path / "w.safetensors", {"w": numbers(5, 4, 3, 3)})]) as source,
+        pytest.raises(WeightsError, match=r"written as they are, .* into w\.phases"),
+    ):
+        stream.write(tmp_path / "data", [phases(5, 4)], source)
+    assert not (tmp_path / "data").exists()
 
 
 # A component's tensors, over its files

@@ -41,10 +41,11 @@ def readers(
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     found: list[tuple[Recipe, Callable[[], Array]]] = []
     for recipe in wanted:
-        entry = stored.get(recipe.name)
+        # What has something folded into it is made of what is stored of its tensor.
+        entry = stored.get(recipe.stored.name)
         if entry is None:
             raise BadInputError(
-                f"{folder} has no weight {recipe.name}", hint="export again with this version"
+                f"{folder} has no weight {recipe.stored.name}", hint="export again with this version"
             )
         found.append((recipe, functools.partial(_read, mapped, entry, recipe)))
     return found

@@ -14,7 +14,7 @@ from onnxsd.session import Provider, Session
 from onnxsd.tensors import evaluate
 from onnxsd.weights.checkpoint import WeightSource
 from onnxsd.weights.recipe import Recipe
-from onnxsd.weights.transform import carry_out
+from onnxsd.weights.transform import carry_out, convert
 
 Array = npt.NDArray[Any]
 
@@ -31,8 +31,14 @@ def arrays_from(source: WeightSource, recipes: Iterable[Recipe]) -> dict[str, Ar
 
 
 def random_arrays(recipes: Iterable[Recipe], seed: int = 0) -> dict[str, Array]:
-    """Seeded random initializers of a size that keeps activations near 1."""
+    """Seeded random initializers of a size that keeps activations near 1; in any target one model's."""
     generator = np.random.default_rng(seed)
+    wanted = list(recipes)
+    arrays = _drawn(generator, [recipe.stored for recipe in wanted])
+    return {recipe.name: convert(arrays[recipe.stored.name], recipe.stored, recipe) for recipe in wanted}
+
+
+def _drawn(generator: np.random.Generator, recipes: Iterable[Recipe]) -> dict[str, Array]:
     arrays = {}
     for recipe in recipes:
         numbers = generator.standard_normal(recipe.shape, np.float32)

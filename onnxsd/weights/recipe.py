@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxsd.tensors import DType
+
+
+class Fold(enum.Enum):
+    """What is folded into a convolution's weight, so that it need not be done to the convolution's input."""
+
+    # Each row and column twice, before a 3×3 convolution of stride 1 and padding 1.
+    DOUBLING = "doubling"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +22,7 @@ class Recipe:
 
     The order is: take `source` (of `source_shape`), permute its axes, multiply by `scale`, cast to `dtype`.
     `shape` has the permuted tensor's elements in the same order (an axis of size 1 may be added or dropped).
+    With a `fold`, an initializer is made of that one again, when weights are loaded: no folder holds it.
     """
 
     name: str
@@ -23,6 +32,16 @@ class Recipe:
     dtype: DType
     permutation: tuple[int, ...] | None = None
     scale: float = 1.0
+    fold: Fold | None = None
+
+    @property
+    def stored(self) -> Recipe:
+        """The initializer that an exported folder holds of it, under its tensor's name."""
+        if self.fold is None:
+            return self
+        axes = self.permutation or tuple(range(len(self.source_shape)))
+        shape = tuple(self.source_shape[axis] for axis in axes)
+        return replace(self, name=self.source, shape=shape, fold=None)
 
     @property
     def elements(self) -> int:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from onnxsd.errors import WeightsError
 from onnxsd.tensors import aligned
 from onnxsd.weights.checkpoint import WeightSource
 from onnxsd.weights.recipe import Recipe
@@ -60,7 +61,15 @@ def write(
         recipes: what to write, in this order.
         source: the checkpoint's tensors, which fit the recipes.
         progress: is told the bytes of each initializer once it is written.
+
+    Raises:
+        WeightsError: something is to be folded into one, which is done only when weights are loaded.
     """
+    if folded := [recipe.name for recipe in recipes if recipe.fold is not None]:
+        raise WeightsError(
+            f"weights are written as they are, but something is folded into {', '.join(folded)}",
+            hint="write the weights of a graph in stock operators",
+        )
     offsets, size = layout(recipes)
     losses: dict[str, CastLoss] = {}
     with path.open("xb") as file, _Writer(file) as writer:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onnxsd.errors import WeightsError
 from onnxsd.tensors import DType
-from onnxsd.weights.recipe import Recipe
+from onnxsd.weights.recipe import Fold, Recipe
 from onnxsd.weights.tensor_file import Array
 
 
@@ -27,6 +27,8 @@ class CastLoss:
 NO_LOSS = CastLoss()
 # Of a matrix that is being transposed; measured best between 16 and 256 for fp16.
 TRANSPOSED_AT_ONCE = 128
+# Output channels of a weight that is being folded: what lies between is small enough for a core's cache.
+FOLDED_AT_ONCE = 8
 _BITS: dict[np.dtype[Any], Any] = {np.dtype(np.float16): np.uint16, np.dtype(np.float32): np.uint32}
 
 
@@ -41,6 +43,9 @@ def carry_out(recipe: Recipe, array: Array, stored: DType) -> tuple[Array, CastL
     Raises:
         WeightsError: the tensor holds NaN or infinity.
     """
+    if recipe.fold is not None:
+        made, loss = carry_out(recipe.stored, array, stored)
+        return convert(made, recipe.stored, recipe), loss
     if stored is DType.BFLOAT16:
         # numpy has no bfloat16: its 16 bits are the upper half of a float32.
         array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -103,14 +108,18 @@ def convert(array: Array, stored: Recipe, wanted: Recipe) -> Array:
     This is how a folder of one target runs in the other, and fp16 weights are widened once for a CPU.
 
     Raises:
-        WeightsError: the recipes are of different tensors or scales.
+        WeightsError: the recipes are of different tensors or scales, or what is folded does not fit the type.
     """
-    if (stored.source, stored.source_shape, stored.scale) != (
+    if (stored.source, stored.source_shape, stored.scale, stored.fold) != (
         wanted.source,
         wanted.source_shape,
         wanted.scale,
+        None,
     ):
         raise WeightsError(f"{wanted.name} cannot be made from {stored}", hint="export again")
+    if wanted.fold is Fold.DOUBLING:
+        plain = convert(array, stored, replace(wanted.stored, dtype=stored.dtype))
+        return _doubled(plain, wanted)
     if stored.permutation != wanted.permutation:
         before = stored.permutation or tuple(range(len(stored.source_shape)))
         after = wanted.permutation or tuple(range(len(wanted.source_shape)))
@@ -118,3 +127,50 @@ def convert(array: Array, stored: Recipe, wanted: Recipe) -> Array:
         array = permuted.transpose([before.index(axis) for axis in after])
     target = np.dtype(wanted.dtype.numpy_name)
     return contiguous(array.astype(target, copy=False)).reshape(wanted.shape)
+
+
+def with_doubling(weight: Array) -> Array:
+    """A 3×3 convolution's weight for the map before its nearest ×2 upsampling: a 2×2 one for each phase.
+
+    A phase is the output's pixels (2i + p, 2j + q). Of three rows of the doubled map, two are one row of the
+    small map: for p = 0 the last two, for p = 1 the first two; columns alike.
+    What two rows are multiplied with, one is by the sum.
+
+    Args:
+        weight: (out, 3, 3, channels), of padding 1 and stride 1.
+
+    Returns:
+        (4·out, 2, 2, channels), output channel (2p + q)·out + c; of padding 1, phase (p, q) of pixel (i, j)
+        is at (i + p, j + q).
+    """
+    out, _, _, channels = weight.shape
+    phases: Array = _pairs(_pairs(weight, 1), 3).swapaxes(0, 1)
+    return phases.reshape(4 * out, 2, 2, channels)
+
+
+def _pairs(weight: Array, axis: int) -> Array:
+    """Three taps along an axis as two, for p = 0 and for p = 1, which is a new first axis."""
+    first, middle, last = np.moveaxis(weight, axis, 0)
+    of_phases = (first, middle + last), (first + middle, last)
+    return np.stack([np.stack(taps, axis) for taps in of_phases])
+
+
+def _doubled(weight: Array, wanted: Recipe) -> Array:
+    """`with_doubling` in float32, rounded once.
+
+    Raises:
+        WeightsError: the type cannot hold a sum.
+    """
+    out, _, _, channels = weight.shape
+    made: Array = np.empty((4, out, 2, 2, channels), wanted.dtype.numpy_name)
+    for start in range(0, out, FOLDED_AT_ONCE):
+        block = slice(start, start + FOLDED_AT_ONCE)
+        sums = with_doubling(weight[block].astype(np.float32))
+        with np.errstate(over="ignore"):
+            made[:, block] = sums.reshape(4, -1, 2, 2, channels)
+    if not all_finite(made):
+        raise WeightsError(
+            f"{wanted.source}: sums of its weights do not fit into {wanted.dtype.numpy_name}",
+            hint="use stock operators, which take the weights as they are",
+        )
+    return made.reshape(wanted.shape)
