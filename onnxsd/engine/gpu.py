@@ -69,6 +69,9 @@ class Gpu:
         # Seconds that went into loading weights and making sessions.
         self.loading_s = 0.0
         self._weights: dict[str, Weights] = {}
+        # In how many blocks each component's weights lie: one, and one more for what only graphs of other
+        # sizes ask for.
+        self._blocks: dict[str, int] = {}
         self._sessions: dict[Hashable, object] = {}
         self._of: dict[Hashable, str] = {}
 
@@ -88,7 +91,7 @@ class Gpu:
             make: makes their sessions and runs them once, so that all their memory is taken.
         """
         if key in self._sessions:
-            self.memory.touch(_weights_of(component))
+            self._touch_weights(component)
             self.memory.touch(key)
             return cast("T", self._sessions[key])
         started = time.perf_counter()
@@ -96,16 +99,16 @@ class Gpu:
         self.worker.check()
         taken_bytes = sum(_taken_bytes(graph) for graph in graphs)
         recipes = [recipe for graph in graphs for recipe in graph.recipes]
-        offsets, weights_bytes = layout(recipes)
+        _, weights_bytes = layout(recipes)
         self.memory.require_possible(component, weights_bytes + taken_bytes)
-        self._load(component, recipes, offsets, weights_bytes)
+        self._load(component, recipes, beside_bytes=taken_bytes)
         made = self.memory.add(
             key,
             lambda: make(graphs),
             what=f"{component}'s activations",
             need_bytes=taken_bytes,
             let_go=self._weakly(Gpu._forget, key),
-            keep=(_weights_of(component),),
+            keep=self._held_under(component),
         )
         self._sessions[key], self._of[key] = made, component
         self.loading_s += time.perf_counter() - started
@@ -146,23 +149,55 @@ class Gpu:
     def release(self, component: str | None = None) -> None:
         """Let a component's sessions and weights go; without a name, everything."""
         for name in [component] if component is not None else list(self._weights):
-            self.memory.drop(_weights_of(name))
+            self._forget_weights(name)
 
-    def _load(
-        self, component: str, recipes: Sequence[Recipe], offsets: Mapping[str, int], size_bytes: int
-    ) -> None:
-        key = _weights_of(component)
-        if component in self._weights:
-            self.memory.touch(key)
+    def _load(self, component: str, recipes: Sequence[Recipe], *, beside_bytes: int) -> None:
+        """Have the weights on the GPU: those that are not there yet come as a block of their own.
+
+        Args:
+            component: whose they are.
+            recipes: all that its sessions ask for, some of them twice.
+            beside_bytes: what has to fit beside them.
+        """
+        missing = self._missing(component, recipes)
+        if missing and component in self._weights and not self._fits(component, missing, beside_bytes):
+            # What only sessions of other sizes ask for is in the way.
+            self.memory.evict(_block_of(component, 0))
+            missing = self._missing(component, recipes)
+        self._touch_weights(component)
+        if not missing:
             return
-        self._weights[component] = self.memory.add(
-            key,
-            lambda: self._upload(component, recipes, offsets, size_bytes),
+        blocks = self._blocks.get(component, 0)
+        offsets, size_bytes = layout(missing)
+        added = self.memory.add(
+            _block_of(component, blocks),
+            lambda: self._upload(component, missing, offsets, size_bytes),
             what=component,
             need_bytes=size_bytes,
             exact=True,
             let_go=self._weakly(Gpu._forget_weights, component),
+            keep=self._held_under(component),
         )
+        self._weights.setdefault(component, {}).update(added)
+        self._blocks[component] = blocks + 1
+
+    def _missing(self, component: str, recipes: Sequence[Recipe]) -> list[Recipe]:
+        """What is asked for and not there, each once."""
+        there = self._weights.get(component, {})
+        return list({recipe.name: recipe for recipe in recipes if recipe.name not in there}.values())
+
+    def _fits(self, component: str, missing: Sequence[Recipe], beside_bytes: int) -> bool:
+        """Whether there is room for more of a component's weights beside those that are there."""
+        there = self.memory.held_bytes(self._held_under(component))
+        return there + layout(missing)[1] + beside_bytes <= self.memory.attainable_bytes()
+
+    def _touch_weights(self, component: str) -> None:
+        for key in self._held_under(component):
+            self.memory.touch(key)
+
+    def _held_under(self, component: str) -> tuple[Hashable, ...]:
+        """The keys of a component's blocks of weights."""
+        return tuple(_block_of(component, block) for block in range(self._blocks.get(component, 0)))
 
     def _upload(
         self, component: str, recipes: Sequence[Recipe], offsets: Mapping[str, int], size_bytes: int
@@ -193,6 +228,9 @@ class Gpu:
         for key in [key for key, owner in self._of.items() if owner == component]:
             self.memory.drop(key)
         self._weights.pop(component, None)
+        # All blocks leave together; one more may have been interrupted between being made and being noted.
+        for block in range(self._blocks.pop(component, 0) + 1):
+            self.memory.drop(_block_of(component, block))
 
     def _forget(self, key: Hashable) -> None:
         # What was interrupted between being made and being noted is held, and not here.
@@ -216,8 +254,8 @@ def session_settings(
     )
 
 
-def _weights_of(component: str) -> Hashable:
-    return ("weights", component)
+def _block_of(component: str, block: int) -> Hashable:
+    return ("weights", component, block)
 
 
 def _taken_bytes(graph: AuthoredGraph) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -55,6 +55,10 @@ class DeviceMemory:
         free, _ = self._driver.memory()
         of_device = free + sum(held.size_bytes for held in self._held.values())
         return of_device if self._limit_bytes is None else min(of_device, self._limit_bytes - RUNTIME_BYTES)
+
+    def held_bytes(self, keys: Iterable[Hashable]) -> int:
+        """What some of what is held takes."""
+        return sum(self._held[key].size_bytes for key in keys)
 
     def touch(self, key: Hashable) -> None:
         """Note that it is being used."""
@@ -128,6 +132,11 @@ class DeviceMemory:
         if held := self._held.pop(key, None):
             held.let_go()
 
+    def evict(self, key: Hashable) -> None:
+        """Let one thing go to make room, and note that it left."""
+        self.evicted.append(self._held[key].what)
+        self.drop(key)
+
     def _make_room(self, what: str, need_bytes: int, keep: tuple[Hashable, ...]) -> None:
         if self._limit_bytes is None:
             return
@@ -144,10 +153,9 @@ class DeviceMemory:
             )
 
     def _let_one_go(self, keep: tuple[Hashable, ...]) -> bool:
-        for key, held in self._held.items():
+        for key in self._held:
             if key not in keep:
-                self.evicted.append(held.what)
-                self.drop(key)
+                self.evict(key)
                 return True
         return False
 
