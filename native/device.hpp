@@ -31,6 +31,7 @@ enum class Function : int {
   kAddition,
   kConcatenation,
   kUpsampling,
+  kInterleaving,
   kCount,
 };
 
@@ -51,6 +52,7 @@ constexpr const char* kFunctionNames[kFunctionCount] = {
     "addition",
     "concatenation",
     "upsampling",
+    "interleaving",
 };
 
 struct Device {

@@ -123,3 +123,30 @@ struct UpsampleNearest {
  private:
   int height_, width_;
 };
+
+struct Interleave {
+  static constexpr const char* kName = "Interleave";
+  static constexpr Operand kInputs[] = {
+      {ElementType::kFloat16},        // z (batch, height + 1, width + 1, 4·channels)
+      {ElementType::kFloat16, true},  // bias (channels)
+  };
+  static constexpr Operand kOutputs[] = {{ElementType::kFloat16}};  // (batch, 2·height, 2·width, channels)
+
+  explicit Interleave(const Attributes&) {}
+
+  void run(const Call& call) const {
+    const Tensor z = call.input(0), bias = call.input(1);
+    call.require_that(z.sizes.rank == 4, "z must be (batch, height + 1, width + 1, 4·channels)");
+    call.require_that(z.sizes.values[1] > 1 && z.sizes.values[2] > 1, "z has one row and one column more than a phase");
+    call.require_that(z.sizes.last() % 32 == 0, "each phase's channels must be a multiple of 8");
+    const int64_t images = z.sizes.values[0], rows = z.sizes.values[1] - 1;
+    const int columns = call.count(z.sizes.values[2] - 1);
+    const Sizes large = {{images, 2 * rows, 2 * columns, z.sizes.last() / 4}, 4};
+    call.require_that(!bias || bias.sizes == Sizes{{large.last()}, 1}, "bias is (channels)");
+    const int vectors = call.vectors(large);
+    const int64_t across = call.count(static_cast<int64_t>(columns) * vectors);
+    void* y = call.output(0, large);
+    call.launch(Function::kInterleaving, {(across + kThreads - 1) / kThreads, rows, images}, kThreads, z.data, bias.data,
+                y, columns, vectors);
+  }
+};

@@ -34,18 +34,19 @@ struct Slot {
   OperatorOf<FusedConcat> concat;
   OperatorOf<UpsampleNearest> upsample;
   OperatorOf<RowSoftmax> softmax;
+  OperatorOf<Interleave> interleave;
   OrtCustomOpDomain* domain = nullptr;
 
   Slot() {
     group_norm.device = layer_norm.device = geglu.device = add.device = concat.device = upsample.device =
-        softmax.device = &device;
+        softmax.device = interleave.device = &device;
   }
 
   OrtCustomOpDomain* domain_for(const OrtApi& api) {
     if (domain != nullptr) return domain;
     OrtCustomOpDomain* made = nullptr;
     require(api.CreateCustomOpDomain(kDomain, &made));
-    const OrtCustomOp* all[] = {&group_norm, &layer_norm, &geglu, &add, &concat, &upsample, &softmax};
+    const OrtCustomOp* all[] = {&group_norm, &layer_norm, &geglu, &add, &concat, &upsample, &softmax, &interleave};
     for (const OrtCustomOp* op : all) require(api.CustomOpDomain_Add(made, op));
     return domain = made;
   }

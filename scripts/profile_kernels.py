@@ -42,7 +42,7 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
     "layer norm": ("LayerNorm", "layer_norm"),
     "group norm": ("GroupNorm", "group_norm_"),
     "bias, residual": ("BiasAdd", "BinaryElementWise", "op_generic_tensor", "addition"),
-    "concatenation, upsampling": ("Concat", "Expand", "concatenation", "upsampling"),
+    "concatenation, upsampling": ("Concat", "Expand", "concatenation", "upsampling", "interleaving"),
     "copies": ("memcpy", "transpose", "Gather"),
     "memset": ("Memset", "memset"),
 }

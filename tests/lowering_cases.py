@@ -707,6 +707,83 @@ def rows_are_added_before_an_upsampling(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.upsample(total))
 
 
+# A convolution behind a doubling takes the small map; what is held back of that is added up first.
+
+
+def _doubled(x: Array) -> Array:
+    return upsample(x, 2 * x.shape[2], 2 * x.shape[3])
+
+
+@case(
+    lambda x, w: conv(_doubled(x["x"]), *at(w, "layer")),
+    cuda={"conv": "conv"}, own={"conv": "own_conv_of_phases"},
+    own_holds={"NhwcConv": 1, "Interleave": 1, "UpsampleNearest": 0, "FusedAdd": 0, "Add": 0},
+)  # fmt: skip
+def a_convolution_of_a_doubled_map(ops: Ops, sizes: Sizes) -> None:
+    ops.output("y", ops.conv(ops.upsample(spatial(ops, sizes, 8)), AT, out=16))
+
+
+@case(
+    lambda x, w: conv(_doubled(x["x"]), w["layer.weight"] * 0.25, w["layer.bias"] * 0.5),
+    own_holds={"NhwcConv": 1, "Interleave": 1, "UpsampleNearest": 0},
+)  # fmt: skip
+def a_scaled_convolution_of_a_doubled_map(ops: Ops, sizes: Sizes) -> None:
+    doubled = ops.upsample(spatial(ops, sizes, 16))
+    ops.output("y", ops.conv(doubled, AT, out=8, weight_scale=0.25, bias_scale=0.5))
+
+
+@case(
+    lambda x, w: group_norm(
+        conv(_doubled(conv(x["x"], *at(w, "first")) + x["r"]), *at(w, "layer")), *at(w, "norm"), groups=4,
+        eps=EPS,
+    ),
+    own_holds={"NhwcConv": 2, "Interleave": 1, "UpsampleNearest": 0, "FusedAdd": 1, "FusedGroupNorm": 1},
+)  # fmt: skip
+def a_convolution_of_a_doubled_sum(ops: Ops, sizes: Sizes) -> None:
+    h = ops.add(ops.conv(spatial(ops, sizes, 6), Scope("first"), out=8), spatial(ops, sizes, 8, "r"))
+    h = ops.conv(ops.upsample(h), AT, out=32)
+    ops.output("y", ops.group_norm(h, Scope("norm"), groups=4, eps=EPS))
+
+
+# One size of the two is odd in each batch but two.
+@case(
+    lambda x, w: conv(
+        upsample(conv(x["x"], *at(w, "down"), stride=2), *x["x"].shape[2:]), *at(w, "layer")
+    ),
+    own_holds={"NhwcConv": 2, "Interleave": 0, "UpsampleNearest": 1, "FusedAdd": 1},
+)  # fmt: skip
+def a_convolution_of_a_map_that_was_cut(ops: Ops, sizes: Sizes) -> None:
+    x = spatial(ops, sizes, 6)
+    h = ops.upsample(ops.conv(x, Scope("down"), out=8, stride=2), like=x)
+    ops.output("y", ops.conv(h, AT, out=8))
+
+
+@case(
+    lambda x, w: conv(_doubled(x["x"]), *at(w, "layer")) + _doubled(x["x"]),
+    own_holds={"NhwcConv": 1, "Interleave": 1, "UpsampleNearest": 1, "FusedAdd": 1, "Add": 0},
+)  # fmt: skip
+def a_doubled_map_that_is_asked_for_as_well(ops: Ops, sizes: Sizes) -> None:
+    doubled = ops.upsample(spatial(ops, sizes, 8))
+    ops.output("y", ops.add(ops.conv(doubled, AT, out=8), doubled))
+
+
+def _doubling_that_is_not_folded(kernel: int, stride: int, padding: Padding, out: int) -> None:
+    @case(
+        lambda x, w: conv(_doubled(x["x"]), *at(w, "layer"), stride=stride, padding=padding),
+        own_holds={"NhwcConv": 1, "Interleave": 0, "UpsampleNearest": 1},
+        name=f"convolution of a doubled map: {kernel}, {stride}, {padding} to {out}",
+    )  # fmt: skip
+    def refused(ops: Ops, sizes: Sizes) -> None:
+        doubled = ops.upsample(spatial(ops, sizes, 8))
+        ops.output("y", ops.conv(doubled, AT, out=out, kernel=kernel, stride=stride, padding=padding))
+
+
+for _refused in (
+    (1, 1, (0, 0, 0, 0), 8), (3, 2, (1, 1, 1, 1), 8), (3, 1, (0, 0, 2, 2), 8), (3, 1, (1, 1, 1, 1), 12),
+):  # fmt: skip
+    _doubling_that_is_not_folded(*_refused)
+
+
 @case(lambda x, w: tokens(x["x"]), cuda={"tokens": "tokens"}, portable={"tokens": "tokens"})
 def tokens_of_a_feature_map(ops: Ops, sizes: Sizes) -> None:
     ops.output("y", ops.tokens(spatial(ops, sizes, 6)))

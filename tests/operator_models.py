@@ -187,6 +187,8 @@ NODES: Mapping[str, Node] = {
         operator="UpsampleNearest", shapes=(MAP, None, CHANNELS), attributes={"height": 15, "width": 12},
         weights=(2,),
     ),
+    "Interleave": Node(operator="Interleave", shapes=((2, 8, 6, 64),)),
+    "Interleave with a bias": Node(operator="Interleave", shapes=((2, 3, 6, 64), (16,)), weights=(1,)),
     "FusedAdd": Node(operator="FusedAdd", shapes=(MAP, MAP, CHANNELS), weights=(2,)),
     "FusedAdd of a bias": Node(operator="FusedAdd", shapes=(TOKENS, None, CHANNELS), weights=(2,)),
     "FusedAdd of a residual": Node(operator="FusedAdd", shapes=(ROWS, ROWS)),

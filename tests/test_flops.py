@@ -25,19 +25,22 @@ def recipe(shape: tuple[int, ...]) -> Recipe:
     return Recipe(name="w", source="w", source_shape=shape, shape=shape, dtype=DType.FLOAT32)
 
 
+# With what own graphs save: they convolve what is upsampled before it is.
+MODELS = [
+    ("sdxl", "unet", {"batch": 2, "height": 128, "width": 128, "sequence": 77}, 13.522, 0.258),
+    ("sdxl", "vae_decoder", {"batch": 1, "height": 128, "width": 128}, 10.470, 1.538),
+    ("sd15", "unet", {"batch": 2, "height": 64, "width": 64, "sequence": 77}, 1.607, 0.069),
+]
+
+
 @pytest.mark.parametrize("target", Target)
-@pytest.mark.parametrize(
-    ("pipeline", "part", "sizes", "tera"),
-    [
-        ("sdxl", "unet", {"batch": 2, "height": 128, "width": 128, "sequence": 77}, 13.522),
-        ("sdxl", "vae_decoder", {"batch": 1, "height": 128, "width": 128}, 10.470),
-        ("sd15", "unet", {"batch": 2, "height": 64, "width": 64, "sequence": 77}, 1.607),
-    ],
-)
+@pytest.mark.parametrize(("pipeline", "part", "sizes", "tera", "saved"), MODELS)
 def test_the_whole_models_ask_for_what_is_known(
-    target: Target, pipeline: str, part: str, sizes: dict[str, int], tera: float
+    target: Target, pipeline: str, part: str, sizes: dict[str, int], tera: float, saved: float
 ) -> None:
-    assert count(authored(pipeline, part, target, **sizes)).total / 1e12 == pytest.approx(tera, rel=1e-3)
+    expected = tera - saved if target is Target.OWN else tera
+
+    assert count(authored(pipeline, part, target, **sizes)).total / 1e12 == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_classes_of_sdxl() -> None:

@@ -26,11 +26,14 @@ from onnxsd.models.components import Blueprint, component
 from onnxsd.ops import Target
 from onnxsd.tensors import DType
 from onnxsd.weights.recipe import Recipe
+from onnxsd.weights.stream import layout
 
 Array = npt.NDArray[Any]
 COMPONENTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
 SMALL: dict[str, Any] = {"height": 64, "width": 64}
 WIDE: dict[str, Any] = {"height": 64, "width": 96}
+# 9 rows of the latent, which are 5 and 3 further in.
+ODD: dict[str, Any] = {"height": 72, "width": 64}
 ABSURD: dict[str, Any] = {"height": 6400, "width": 6400}
 
 
@@ -81,10 +84,85 @@ def test_own_kernels_make_the_pictures_of_stock_ones(
         operators[name] = set(pipeline.engine.gpu.operators)
 
     assert np.abs(pictures["own"] - pictures["stock"]).mean() < 1
-    own_ones = {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "UpsampleNearest", "FusedConcat"}
+    own_ones = {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "Interleave", "FusedConcat"}
     assert own_ones <= operators["own"]
     assert not own_ones & operators["stock"]
     assert not {"GroupNorm", "SkipGroupNorm", "SkipLayerNormalization"} & operators["own"]
+
+
+@pytest.fixture
+def half(workshop: Workshop) -> Folder:
+    """A folder whose graphs own kernels take; those of odd sizes ask for more of its weights."""
+    return workshop.export(precision=DType.FLOAT16)
+
+
+def test_a_size_of_another_kind_brings_the_weights_that_are_missing(
+    half: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = picture(pipeline_over(FakeCuda(), half, monkeypatch, kernels=OWN), **ODD)
+    cuda = FakeCuda()
+    pipeline = pipeline_over(cuda, half, monkeypatch, kernels=OWN)
+    even, before = picture(pipeline), len(cuda.allocated)
+    odd = picture(pipeline, **ODD)
+    brought, taken = cuda.allocated[before:], cuda.used_bytes
+
+    np.testing.assert_array_equal(odd, alone)
+    for exact, options in ((even, SMALL), (odd, ODD)):
+        np.testing.assert_array_equal(picture(pipeline, **options), exact)
+    assert cuda.used_bytes == taken
+    # A UNet's upsamplers cut, a VAE's do not: one block of weights, and a session for each of three graphs.
+    plain = [
+        entry.recipe
+        for entry in half.manifest.component("unet").initializers
+        if entry.recipe.name.endswith(".upsamplers.0.conv.weight")
+    ]
+    assert len(plain) == 2
+    assert (len(brought), brought[0]) == (4, layout(plain)[1])
+
+    pipeline.engine.release("unet")
+    gc.collect()
+    text_encoders, decoder = cuda.allocated[:4], [*cuda.allocated[7:9], brought[-1]]
+    assert cuda.used_bytes == sum([*text_encoders, *decoder])
+    np.testing.assert_array_equal(picture(pipeline, **ODD), odd)
+    pipeline.release()
+    assert not cuda.device
+    assert cuda.nothing_on_the_host, cuda.misused
+
+
+def test_weights_of_two_kinds_that_do_not_fit_together_take_turns(
+    half: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, needed = {}, []
+    for name, options in (("even", SMALL), ("odd", ODD)):
+        cuda = FakeCuda()
+        exact[name] = picture(pipeline_over(cuda, half, monkeypatch, kernels=OWN), **options)
+        # The UNet's weights and its two sessions.
+        needed.append(sum(cuda.allocated[4:7]))
+    limit = RUNTIME_BYTES + max(needed) + 1024
+    limited = pipeline_over(FakeCuda(), half, monkeypatch, limit_bytes=limit, kernels=OWN)
+
+    for name, options in (("even", SMALL), ("odd", ODD), ("even", SMALL), ("odd", ODD)):
+        made = make(limited, **options)
+        np.testing.assert_array_equal(np.asarray(made.images[0]), exact[name][0])
+        assert made.gpu is not None
+        assert made.gpu.peak_bytes <= limit
+
+
+def test_where_more_weights_cannot_be_loaded_those_that_are_there_serve_on(
+    half: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda()
+    pipeline = pipeline_over(cuda, half, monkeypatch, kernels=OWN)
+    even = picture(pipeline)
+    cuda.fail("cuMemcpyHtoDAsync_v2", 700)
+    with pytest.raises(NotReadyError, match="cuMemcpyHtoDAsync_v2 failed"):
+        make(pipeline, **ODD)
+    cuda.heal()
+    before = len(cuda.allocated)
+
+    np.testing.assert_array_equal(picture(pipeline), even)
+    assert len(cuda.allocated) == before
+    assert picture(pipeline, **ODD).shape == (1, 72, 64, 3)
 
 
 def test_a_session_on_own_kernels_is_given_them() -> None:
@@ -285,31 +363,34 @@ def test_a_failing_upload_leaves_nothing_and_may_be_tried_again(
 
 
 def weights_of_the_loop(unet: Blueprint, target: Target, *, side: int, guided: bool) -> frozenset[Recipe]:
-    """What both graphs of a loop over latents of this size ask for."""
+    """What a folder holds of what both graphs of a loop over latents of this size ask for."""
     shape = LoopShape(
         images=1, channels=4, height=side, width=side, sequence=77, calls=32, kept=1, guided=guided,
         noisy=False,
     )  # fmt: skip
     graphs = author_loop(unet, target, DType.FLOAT16, shape)
-    return frozenset(graphs.step.recipes) | frozenset(graphs.conditions.recipes)
+    return frozenset(recipe.stored for graph in (graphs.step, graphs.conditions) for recipe in graph.recipes)
 
 
 @pytest.mark.parametrize("target", [Target.CUDA, Target.OWN])
-def test_every_graph_of_a_component_asks_for_the_same_weights(target: Target) -> None:
-    """They are loaded once, for whichever came first, and all the others run over them."""
+def test_every_graph_of_a_component_asks_for_weights_of_the_same_tensors(target: Target) -> None:
+    """So that any exported folder has what the graphs of every size ask for."""
     models = catalogue.load("sdxl-base-1.0").models
     unet = Blueprint(component=component("unet"), config=models["unet"], time_ids=6)
     vae = Blueprint(component=component("vae_decoder"), config=models["vae"])
 
     loops = {
         weights_of_the_loop(unet, target, side=side, guided=guided)
-        for side, guided in ((8, True), (256, False))
+        for side, guided in ((8, True), (9, True), (256, False))
     }
     decoders = {
         frozenset(
-            author_pixels(vae, target, DType.FLOAT16, latent=(1, 4, side, side), scaling_factor=0.5).recipes
+            recipe.stored
+            for recipe in author_pixels(
+                vae, target, DType.FLOAT16, latent=(1, 4, side, side), scaling_factor=0.5
+            ).recipes
         )
-        for side in (8, 256)
+        for side in (8, 9, 256)
     }
 
     assert loops == {frozenset(unet.author(target, DType.FLOAT16).recipes)}

@@ -329,3 +329,17 @@ def test_upsampling(gpu: Emulator, size: tuple[int, int], given: tuple[str, ...]
         copies = found[:, row::2, column::2]
         source = found[:, ::2, ::2][:, : copies.shape[1], : copies.shape[2]]
         assert copies.tobytes() == source.tobytes()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (7, 5), (3, 18)], ids=str)
+@pytest.mark.parametrize("bias_given", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("channels", [8, 24, 320])
+def test_interleaving(gpu: Emulator, size: tuple[int, int], bias_given: bool, channels: int) -> None:
+    rows, columns = size
+    z = _normal(3, rows + 1, columns + 1, 4 * channels)
+    bias = _normal(channels, seed=1, spread=2.0) if bias_given else None
+    found = _in_any_order(gpu, lambda: kernels.interleaving(gpu, z, bias))
+    assert found.shape == (3, 2 * rows, 2 * columns, channels)
+    for phase, (p, q) in enumerate(itertools.product(range(2), repeat=2)):
+        own = z[:, p : p + rows, q : q + columns, phase * channels : (phase + 1) * channels]
+        within(found[:, p::2, q::2], exact.added(own, bias))

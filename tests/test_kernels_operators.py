@@ -188,6 +188,19 @@ def test_upsampling(device: EmulatedDevice, kind: str, bias_given: bool, size: t
     within(found, large)
 
 
+@pytest.mark.parametrize("bias_given", GIVEN, ids=["", "bias"])
+@pytest.mark.parametrize("shape", [(1, 2, 2, 32), (2, 7, 5, 96), (3, 3, 18, 1280)], ids=str)
+def test_interleaving(device: EmulatedDevice, shape: tuple[int, ...], bias_given: bool) -> None:
+    z = _normal(*shape)
+    rows, columns, channels = shape[1] - 1, shape[2] - 1, shape[3] // 4
+    bias = _normal(channels, seed=4) if bias_given else None
+    found = _run(device, "Interleave", {"z": z, "bias": bias})["y"]
+    assert found.shape == (shape[0], 2 * rows, 2 * columns, channels)
+    for phase, (p, q) in enumerate(itertools.product(range(2), repeat=2)):
+        own = z[:, p : p + rows, q : q + columns, phase * channels : (phase + 1) * channels]
+        within(found[:, p::2, q::2], exact.added(own, bias))
+
+
 @pytest.mark.parametrize(
     ("shape", "kind", "bias_given"),
     [
@@ -269,6 +282,12 @@ TO_8 = {"height": 8, "width": 8}
         ("UpsampleNearest", {"x": X[0]}, TO_8, "batch, height, width"),
         ("UpsampleNearest", {"x": X, "skip": X[:1]}, TO_8, "skip"),
         ("UpsampleNearest", {"x": X, "skip": None, "bias": _normal(8)}, TO_8, "bias"),
+        ("Interleave", {"z": X[0]}, {}, "4·channels"),
+        ("Interleave", {"z": X[:, :1].copy()}, {}, "one row and one column more"),
+        ("Interleave", {"z": X[:, :, :1].copy()}, {}, "one row and one column more"),
+        ("Interleave", {"z": X[..., :48].copy()}, {}, "multiple of 8"),
+        ("Interleave", {"z": X[:0]}, {}, "empty"),
+        ("Interleave", {"z": X, "bias": _normal(64)}, {}, "bias"),
         ("FusedAdd", {"x": X}, {}, "nothing to add"),
         ("FusedAdd", {"x": X, "skip": X[..., :32].copy()}, {}, "skip"),
         ("FusedAdd", {"x": X[0], "skip": X[0, 0]}, {}, "skip"),

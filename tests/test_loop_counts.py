@@ -45,7 +45,7 @@ CUDA_KERNELS: Mapping[str, frozenset[ir.DataType]] = {
     ),
 }  # fmt: skip
 OWN_OPERATORS = frozenset(
-    {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "UpsampleNearest", "FusedAdd", "FusedConcat", "RowSoftmax"}
+    {"FusedGroupNorm", "FusedLayerNorm", "GEGLU", "Interleave", "FusedAdd", "FusedConcat", "RowSoftmax"}
 )
 
 # The denoiser without what `CONDITIONS` has, a Gather and a Reshape for each row of the time (22 and 17), and
@@ -65,18 +65,18 @@ STEP: Mapping[str, Counts] = {
         "Expand": 5, "Cast": 2, "Sub": 1, "Transpose": 2,
     },
 }  # fmt: skip
-# In own operators. A FusedAdd is what no other takes along: before a downsampler, and after what ends a
-# transformer. The Adds are of a shortcut's bias and its block's, of conv_out, and of the loop itself.
+# In own operators. A FusedAdd is what no other takes along: before a sampler, down or up, and after what ends
+# a transformer. The Adds are of a shortcut's bias and its block's, of conv_out, and of the loop itself.
 OWN_STEP: Mapping[str, Counts] = {
     "sd-1.5": {
         "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 48, "MultiHeadAttention": 32, "GEGLU": 16,
-        "FusedAdd": 3 + 16, "FusedConcat": 12, "UpsampleNearest": 3, "MatMul": 128, "Concat": 1,
+        "FusedAdd": 6 + 16, "FusedConcat": 12, "Interleave": 3, "MatMul": 128, "Concat": 1,
         "Gather": 22 + 9, "Reshape": 22 + 32 + 14, "Add": 14 + 1 + 5, "Mul": 5, "Cast": 2, "Sub": 1,
         "Transpose": 2,
     },
     "sdxl-base-1.0": {
         "NhwcConv": 51, "FusedGroupNorm": 46, "FusedLayerNorm": 210, "MultiHeadAttention": 140, "GEGLU": 70,
-        "FusedAdd": 2 + 11, "FusedConcat": 9, "UpsampleNearest": 2, "MatMul": 582, "Concat": 1,
+        "FusedAdd": 4 + 11, "FusedConcat": 9, "Interleave": 2, "MatMul": 582, "Concat": 1,
         "Gather": 17 + 9, "Reshape": 17 + 22 + 14, "Add": 11 + 1 + 5, "Mul": 5, "Cast": 2, "Sub": 1,
         "Transpose": 2,
     },
@@ -105,7 +105,7 @@ PIXELS: Counts = {
 }  # fmt: skip
 # Convolutions of three and four channels, and of shortcuts the biases, beside the one that makes bytes.
 OWN_PIXELS: Counts = {
-    "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "RowSoftmax": 1, "FusedAdd": 3, "UpsampleNearest": 3,
+    "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "RowSoftmax": 1, "FusedAdd": 3 + 3, "Interleave": 3,
     "Reshape": 6, "Transpose": 5, "Add": 4 + 1, "Mul": 1 + 3, "Cast": 3, "Div": 1, "Clip": 1, "Round": 1,
     "ReduceSum": 1,
 }  # fmt: skip

@@ -246,6 +246,10 @@ RULES: Mapping[str, RuleCase] = {
     "UpsampleNearest": RuleCase(
         shapes=((B, 3, 2, 8), (B, 3, 2, 8), (8,)), attributes={"height": 5, "width": 4}
     ),
+    "Interleave": RuleCase(
+        shapes=((B, 4, 3, 32), (8,)),
+        free=free("an image, a row or a column more is one or two of the output", (0, 0), (0, 1), (0, 2)),
+    ),
     "FusedAdd": RuleCase(shapes=((B, H, W, 8), (B, H, W, 8), (8,))),
     "FusedConcat": RuleCase(
         shapes=((B, H, W, 8), (B, H, W, 6), (B, H, W, 8), (8,)),

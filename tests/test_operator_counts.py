@@ -113,44 +113,45 @@ PORTABLE_UNETS: Mapping[str, Counts] = {
     },
 }  # fmt: skip
 
-# In own operators. No norm, GEGLU, upsampling or concatenation of feature maps is a stock one; what nothing
-# that follows takes along is one FusedAdd: before each downsampler, after the last feed-forward of each
-# transformer, and two or three in the time's perceptrons. The Adds that are left are of two biases (in each
+# In own operators. No norm, GEGLU, upsampling or concatenation of feature maps is a stock one. A doubling is
+# in the convolution behind it, and an Interleave puts the phases together. What nothing that follows takes
+# along is one FusedAdd: before each down- and upsampler, after the last feed-forward of each transformer, and
+# two or three in the time's perceptrons. The Adds that are left are of two biases (in each
 # residual block that of the time's row and that of a shortcut, and with an added condition those of the two
 # perceptrons), and of conv_out's four channels.
 OWN_SD: Counts = {
     **ONE_WAVE, "MatMul": 184, "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 48, "FusedConcat": 12,
-    "MultiHeadAttention": 32, "GEGLU": 16, "UpsampleNearest": 3, "FusedAdd": 21, "Add": 22 + 14 + 1,
+    "MultiHeadAttention": 32, "GEGLU": 16, "Interleave": 3, "FusedAdd": 24, "Add": 22 + 14 + 1,
     "Concat": 1, "Expand": 1, "Reshape": 34,
 }  # fmt: skip
 OWN_UNETS: Mapping[str, Counts] = {
     "sd-1.5": OWN_SD,
     "sd-1.5-inpainting": OWN_SD,
-    "lcm": {**OWN_SD, "MatMul": 185, "FusedAdd": 22},
+    "lcm": {**OWN_SD, "MatMul": 185, "FusedAdd": 25},
     "sd-2.1": {**OWN_SD, "MatMul": 216, "NhwcConv": 66},
     "sdxl-base-1.0": {
         **TWO_WAVES, "MatMul": 743, "NhwcConv": 51, "FusedGroupNorm": 46, "FusedLayerNorm": 210,
-        "FusedConcat": 9, "MultiHeadAttention": 140, "GEGLU": 70, "UpsampleNearest": 2, "FusedAdd": 16,
+        "FusedConcat": 9, "MultiHeadAttention": 140, "GEGLU": 70, "Interleave": 2, "FusedAdd": 18,
         "Add": 17 + 11 + 2, "Concat": 3, "Expand": 1, "Reshape": 26,
     },
     "sdxl-refiner-1.0": {
         **TWO_WAVES, "MatMul": 488, "NhwcConv": 66, "FusedGroupNorm": 56, "FusedLayerNorm": 132,
-        "FusedConcat": 12, "MultiHeadAttention": 88, "GEGLU": 44, "UpsampleNearest": 3, "FusedAdd": 17,
+        "FusedConcat": 12, "MultiHeadAttention": 88, "GEGLU": 44, "Interleave": 3, "FusedAdd": 20,
         "Add": 22 + 14 + 2, "Concat": 3, "Expand": 1, "Reshape": 26,
     },
     "ssd-1b": {
         **TWO_WAVES, "MatMul": 380, "NhwcConv": 49, "FusedGroupNorm": 43, "FusedLayerNorm": 102,
-        "FusedConcat": 9, "MultiHeadAttention": 68, "GEGLU": 34, "UpsampleNearest": 2, "FusedAdd": 15,
+        "FusedConcat": 9, "MultiHeadAttention": 68, "GEGLU": 34, "Interleave": 2, "FusedAdd": 17,
         "Add": 16 + 11 + 2, "Concat": 3, "Expand": 1, "Reshape": 24,
     },
 }  # fmt: skip
-# FusedAdd: Q, K and V, and in the encoder the three sums before a downsampler and the two convolutions of
-# eight channels at the end. Add: the biases of two shortcuts to their blocks', and in the decoder the biases
-# of the convolutions of four and of three channels.
+# FusedAdd: Q, K and V, the three sums before an up- or downsampler, and in the encoder the two convolutions
+# of eight channels at the end. Add: the biases of two shortcuts to their blocks', and in the decoder the
+# biases of the convolutions of four and of three channels.
 OWN_VAES: Mapping[str, Counts] = {
     "vae_decoder": {
-        "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "RowSoftmax": 1, "Mul": 1, "FusedAdd": 3, "Add": 4,
-        "UpsampleNearest": 3, "Transpose": 6, "Reshape": 6,
+        "NhwcConv": 36, "FusedGroupNorm": 30, "MatMul": 6, "RowSoftmax": 1, "Mul": 1, "FusedAdd": 6, "Add": 4,
+        "Interleave": 3, "Transpose": 6, "Reshape": 6,
     },
     "vae_encoder": {
         "NhwcConv": 28, "FusedGroupNorm": 22, "MatMul": 6, "RowSoftmax": 1, "Mul": 1, "FusedAdd": 8, "Add": 2,
@@ -183,9 +184,14 @@ REPLACED = {
     "RowSoftmax": ("Softmax",),
 }
 # What may differ besides: ways to add, upsample and concatenate, and what gives a value another shape.
-WAYS = {"Add", "BiasAdd", "FusedAdd", "Concat", "FusedConcat", "UpsampleNearest", "Expand", "Reshape"}
+WAYS = {"Add", "BiasAdd", "FusedAdd", "Concat", "FusedConcat", "Interleave", "Expand", "Reshape"}
 
-SIZES: Mapping[str, Mapping[str, Sizes]] = {"static": STATIC, "large": LARGE, "symbolic": {}}
+# Odd after each halving: 129, 65, 33, 17.
+ODD: Mapping[str, Sizes] = {
+    "unet": {**STATIC["unet"], "height": 129},
+    "vae_decoder": {**STATIC["vae_decoder"], "height": 17},
+}
+SIZES: Mapping[str, Mapping[str, Sizes]] = {"static": STATIC, "large": LARGE, "odd": ODD, "symbolic": {}}
 Shape = tuple[int, ...]
 
 
@@ -315,6 +321,21 @@ def test_an_own_graph_is_the_stock_one_in_other_operators(name: str, part: str) 
     assert own["Expand"] == (1 if part == "unet" else 0)
     # A text encoder's stock operators take along as much.
     assert sum(own.values()) < sum(stock.values()) or part.startswith("text_encoder")
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("part", ["unet", "vae_decoder"])
+def test_an_upsampling_to_an_odd_size_is_written(name: str, part: str) -> None:
+    """What is cut is not doubled; and of the rest the doublings stay in their convolutions."""
+    odd, native = (_operators(name, part, Target.OWN, sizes).counts for sizes in ("odd", "native"))
+    upsamplings = native["Interleave"]
+
+    # Only a UNet cuts: each map that it upsamples has an odd height here.
+    assert upsamplings == odd["Interleave"] + odd["UpsampleNearest"]
+    assert odd["UpsampleNearest"] == (upsamplings if part == "unet" else 0)
+    assert odd["NhwcConv"] == native["NhwcConv"]
+    # What is held back of the small map is added while it is written twice; the bias is left to what follows.
+    assert odd["FusedAdd"] == native["FusedAdd"] - odd["UpsampleNearest"]
 
 
 @pytest.mark.parametrize(("name", "part"), EVERY_PART)

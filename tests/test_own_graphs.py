@@ -23,6 +23,7 @@ from onnxsd.ops.graph import AuthoredGraph
 from onnxsd.ops.operators import OPERATORS, OWN
 from onnxsd.tensors import DType
 from onnxsd.verify.runnable import random_arrays, random_inputs
+from onnxsd.weights.transform import convert
 
 Array = npt.NDArray[Any]
 Sizes = Mapping[str, int]
@@ -59,8 +60,9 @@ def with_arrays(graph: AuthoredGraph, arrays: Mapping[str, Array]) -> AuthoredGr
     from onnx_ir import tensor
 
     for recipe in graph.recipes:
-        rounded = arrays[recipe.name].astype(np.float16).astype(recipe.dtype.numpy_name)
-        graph.model.graph.initializers[recipe.name].const_value = tensor(rounded, name=recipe.name)
+        rounded = arrays[recipe.stored.name].astype(np.float16)
+        made = convert(rounded, dataclasses.replace(recipe.stored, dtype=DType.FLOAT16), recipe)
+        graph.model.graph.initializers[recipe.name].const_value = tensor(made, name=recipe.name)
     return graph
 
 
@@ -105,13 +107,16 @@ def test_a_loop_in_own_operators_makes_the_picture_of_stock_ones(name: str, guid
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS)
-def test_weights_are_the_same_in_own_operators(name: str, part: str) -> None:
-    """One set of weights serves sessions in either."""
+def test_weights_are_made_of_the_same_in_own_operators(name: str, part: str) -> None:
+    """One exported folder serves sessions in either, whatever is folded into its weights on the way."""
     whole = blueprint(name, part)
     wanted = {symbol: LATENTS[1][symbol] for symbol in whole.component.symbols}
     own, stock = (whole.author(target, DType.FLOAT16, wanted) for target in (Target.OWN, Target.CUDA))
 
-    assert set(own.recipes) == set(stock.recipes)
+    assert {recipe.stored for recipe in own.recipes} == set(stock.recipes)
+    folded = [recipe for recipe in own.recipes if recipe.fold is not None]
+    assert len(folded) == own.operator_counts()["Interleave"]
+    assert all(recipe.source.endswith(".upsamplers.0.conv.weight") for recipe in folded)
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS)

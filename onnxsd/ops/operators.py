@@ -337,6 +337,20 @@ def upsample_nearest(operands: Operands, attributes: Attributes) -> Outputs:
     return (((batch, *sizes, channels), dtype),)
 
 
+@operator("Interleave", domain=OWN)
+def interleave(operands: Operands, attributes: Attributes) -> Outputs:
+    phases, bias = operand(operands, 0), optional(operands, 1)
+    batch, *around, channels = phases.shape
+    sizes = [size - 1 for size in around if isinstance(size, int) and size > 1]
+    if len(sizes) != 2 or len(around) != 2:
+        raise refuse("phases have one row and one column more than the small map", phases)
+    if not isinstance(channels, int) or channels % 4:
+        raise refuse("there must be four phases", phases)
+    require_shape(bias, (channels // 4,), "the bias")
+    height, width = sizes
+    return (((batch, 2 * height, 2 * width, channels // 4), same_dtype(phases, bias)),)
+
+
 @operator("FusedAdd", domain=OWN)
 def fused_add(operands: Operands, attributes: Attributes) -> Outputs:
     x = operand(operands, 0)

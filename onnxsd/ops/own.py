@@ -13,8 +13,9 @@ from math import prod
 
 from onnxsd.ops import common, cuda
 from onnxsd.ops.operators import Value
-from onnxsd.ops.terms import Refused, Scope, Tensor
+from onnxsd.ops.terms import SAME, Padding, Refused, Scope, Tensor
 from onnxsd.tensors import Dim, DType, Shape
+from onnxsd.weights.recipe import Fold
 
 # The kernels load and store 16 bytes at a time.
 CHANNELS_AT_ONCE = 8
@@ -164,16 +165,64 @@ def _own_geglu(ops: OwnKernels, at: Scope, x: Tensor, *, inner: int, out: int) -
     return ops.graph.emit("GEGLU", product, ops.weight(at / "bias", (2 * out,)))
 
 
-def _own_upsample(ops: OwnKernels, at: Scope, x: Tensor, *, sizes: tuple[Dim, Dim]) -> Value:
-    """UpsampleNearest to the very sizes, with whatever is held back.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upsampled:
+    """`small` with each row and column twice, not written yet: a convolution may take `small` itself."""
 
-    It stays held back: who asks for `x` later has it settled then.
-    """
+    ops: OwnKernels
+    at: Scope
+    small: Tensor
+    sizes: tuple[Dim, Dim]
+
+    @property
+    def doubled(self) -> bool:
+        """Whether no row or column is cut."""
+        return self.sizes == tuple(size * 2 for size in self.small.shape[2:])
+
+    def settle(self) -> Value:
+        """UpsampleNearest to the very sizes, with whatever is held back.
+
+        It stays held back: who asks for `small` later has it settled then.
+        """
+        height, width = self.sizes
+        addends = _addends(self.ops, self.small)
+        graph = self.ops.graph
+        graph.within(str(self.at))
+        return graph.emit("UpsampleNearest", addends.x, *addends.optional, height=height, width=width)
+
+
+def _own_upsample(ops: OwnKernels, at: Scope, x: Tensor, *, sizes: tuple[Dim, Dim]) -> Upsampled:
+    """Held back, until it is known who takes it."""
     _require(ops, x, spatial=True)
-    height, width = sizes
-    addends = _addends(ops, x)
+    return Upsampled(ops=ops, at=at, small=x, sizes=sizes)
+
+
+def _own_conv_of_phases(
+    ops: OwnKernels, at: Scope, x: Tensor, *, channels: int, out: int, kernel: int, stride: int,
+    padding: Padding, weight_scale: float, bias_scale: float,
+) -> Value:  # fmt: skip
+    """A 3×3 convolution of a doubled map: four phases by one 2×2 convolution of the small map, interleaved.
+
+    That is 16/36 of the arithmetic. A map that was cut to an odd size has another last row or column, for
+    which the phases' weights are wrong.
+    """
+    source = ops.source(x)
+    if not isinstance(source, Upsampled) or not source.doubled:
+        raise Refused("the map is not one that was doubled")
+    if (kernel, stride, padding) != (3, 1, SAME):
+        raise Refused(f"the kernel is 3×3, of stride 1 and padding 1; not {kernel}, {stride} and {padding}")
+    _require_taken((out,), ops.dtype)
+    small = ops.value(source.small)
+    weight = ops.weight(
+        at / "weight", (out, channels, 3, 3), permutation=(0, 2, 3, 1), scale=weight_scale, fold=Fold.DOUBLING
+    )
+    bias = ops.weight(at / "bias", (out,), scale=bias_scale)
     ops.graph.within(str(at))
-    return ops.graph.emit("UpsampleNearest", addends.x, *addends.optional, height=height, width=width)
+    phases = ops.graph.emit(
+        "NhwcConv", small, weight,
+        kernel_shape=(2, 2), strides=(1, 1), pads=(1, 1, 1, 1), dilations=(1, 1), group=1,
+    )  # fmt: skip
+    return ops.graph.emit("Interleave", phases, bias)
 
 
 def _own_concat(ops: OwnKernels, at: Scope, x: Tensor, skip: Tensor) -> Value:
@@ -207,6 +256,7 @@ def _taken(shape: Shape, dtype: DType) -> bool:
 
 OwnKernels.lowerings = {
     **cuda.Cuda.lowerings,
+    "conv": (_own_conv_of_phases, *cuda.Cuda.lowerings["conv"]),
     "group_norm": (_own_group_norm, *cuda.Cuda.lowerings["group_norm"]),
     "layer_norm": (_own_layer_norm, *cuda.Cuda.lowerings["layer_norm"]),
     "geglu": (_own_geglu, *cuda.Cuda.lowerings["geglu"]),

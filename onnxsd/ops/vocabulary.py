@@ -18,7 +18,7 @@ from onnxsd.ops.graph import AuthoredGraph, Graph
 from onnxsd.ops.operators import TO_IR, Value, refuse
 from onnxsd.ops.terms import SAME, Activation, Lowering, Padding, Refused, Scope, Source, Tensor
 from onnxsd.tensors import Dim, DType, Shape, ceil_div, product, shape_text
-from onnxsd.weights.recipe import Recipe
+from onnxsd.weights.recipe import Fold, Recipe
 
 
 class Ops:
@@ -349,18 +349,26 @@ class Ops:
         shape: tuple[int, ...] | None = None,
         scale: float = 1.0,
         dtype: DType | None = None,
+        fold: Fold | None = None,
     ) -> Value:
-        """The initializer made of the checkpoint's tensor at `at`, which must have `source_shape`."""
+        """The initializer made of the checkpoint's tensor at `at`, which must have `source_shape`.
+
+        What has something folded into it has a name of its own, beside the plain one.
+        """
         permuted = source_shape if permutation is None else tuple(source_shape[axis] for axis in permutation)
+        name = str(at)
+        if fold is Fold.DOUBLING:
+            name, shape = f"{at}.phases", _phases_shape(at, permuted)
         return self.graph.weight(
             Recipe(
-                name=str(at),
+                name=name,
                 source=str(at),
                 source_shape=source_shape,
                 permutation=permutation,
                 scale=scale,
                 shape=shape or permuted,
                 dtype=dtype or self.dtype,
+                fold=fold,
             )
         )
 
@@ -406,3 +414,10 @@ class Ops:
         if x.spatial:
             raise ShapeError(f"{at}: needs a tensor whose last axis is features, found the feature map {x}")
         return x.shape
+
+
+def _phases_shape(at: Scope, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A 3×3 convolution's weight (out, 3, 3, channels) for the four phases of a doubled map, 2×2 each."""
+    if len(shape) != 4 or shape[1:3] != (3, 3):
+        raise ShapeError(f"{at}: a doubling is folded into (out, 3, 3, channels), found {shape_text(shape)}")
+    return (4 * shape[0], 2, 2, shape[3])

@@ -127,6 +127,7 @@ def optional(inputs: Inputs, index: int) -> ir.Value | None:
 
 
 NHWC_TO_NCHW, NCHW_TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+LARGEST_END = (1 << 31) - 1
 CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
@@ -301,6 +302,24 @@ def UpsampleNearest(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa
         sources = [index // 2 for index in range(body.call.attribute(name))]
         total = body.emit("Gather", total, body.constant(sources), axis=axis)
     return (total,)
+
+
+@body(inputs=(1, 2))
+def Interleave(body: Body, inputs: Inputs) -> tuple[ir.Value, ...]:  # noqa: N802
+    """Pixel (2i + p, 2j + q) is phase 2p + q, a quarter of the channels, of (i + p, j + q), plus bias."""
+    parts = body.emit_all("Split", body.widened(given(inputs, 0)), outputs=4, axis=-1)
+    moved = [_moved(body, part, down=index // 2, right=index % 2) for index, part in enumerate(parts)]
+    nchw = body.emit("Transpose", body.emit("Concat", *moved, axis=-1), perm=NHWC_TO_NCHW)
+    apart = body.emit("DepthToSpace", nchw, blocksize=2, mode="DCR")
+    return (body.stored(body.total(body.emit("Transpose", apart, perm=NCHW_TO_NHWC), optional(inputs, 1))),)
+
+
+def _moved(body: Body, x: ir.Value, *, down: int, right: int) -> ir.Value:
+    """A feature map that begins at a row and column of 0 or 1, and has one of each less."""
+    starts = (down, right)
+    # A negative end is counted from behind; one far behind the end is the end.
+    ends = [LARGEST_END if start else -1 for start in starts]
+    return body.emit("Slice", x, body.constant(starts), body.constant(ends), body.constant([1, 2]))
 
 
 @body(inputs=(1, 3))

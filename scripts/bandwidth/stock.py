@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from determinism.calls import Kind, Operand, shape_and_type
@@ -93,6 +94,8 @@ def _made(ops: Stock, work: Work, given: dict[str, Value]) -> dict[str, Value]:
         return {"y": _geglu(ops, given["x"], given["bias"])}
     if work.operator == "RowSoftmax":
         return {"y": ops.graph.emit("Softmax", given["x"], axis=-1)}
+    if work.operator == "Interleave":
+        return {"y": _interleaved(ops, given["x"], given["bias"])}
     total = ops.total(given)
     made = {"y": ops.value(_result(ops, work, total, given))}
     return {**made, "sum": ops.value(total)} if "sum" in work.outputs else made
@@ -121,6 +124,26 @@ def _geglu(ops: Stock, x: Value, bias: Value) -> Value:
         return ops.graph.emit("BiasSplitGelu", x, bias)
     left, right = ops.graph.emit_all("Split", ops.graph.emit("Add", x, bias), outputs=(0, 1), axis=-1)
     return ops.graph.emit("Mul", left, ops.graph.emit("Gelu", right))
+
+
+def _interleaved(ops: Stock, x: Value, bias: Value) -> Value:
+    """By hand, since the target does not know phases: they are cut out and put beside each other."""
+    batch, tall, wide, channels = (size for size in x.shape if isinstance(size, int))
+    height, width, each = tall - 1, wide - 1, channels // 4
+    rows = []
+    for p in range(2):
+        moved = [_part(ops, x, (p, q, (2 * p + q) * each), (height, width, each)) for q in range(2)]
+        apart = [ops.graph.reshape(part, (batch, height, 1, width, 1, each)) for part in moved]
+        rows.append(ops.graph.emit("Concat", *apart, axis=4))
+    joined = ops.graph.emit("Concat", *rows, axis=2)
+    return ops.added(ops.graph.reshape(joined, (batch, 2 * height, 2 * width, each)), bias=bias)
+
+
+def _part(ops: Stock, x: Value, first: tuple[int, ...], sizes: tuple[int, ...]) -> Value:
+    """So many rows, columns and channels of a feature map."""
+    last = tuple(start + size for start, size in zip(first, sizes, strict=True))
+    ranges = [ops.graph.constant(np.array(places, np.int64), "range") for places in (first, last, (1, 2, 3))]
+    return ops.graph.emit_shaped("Slice", x, *ranges, dtype=x.dtype, shape=(x.shape[0], *sizes))
 
 
 def _before_views(value: Value) -> Value:

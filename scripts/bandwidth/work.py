@@ -25,6 +25,7 @@ OPERANDS: Mapping[str, tuple[str, ...]] = {
     "FusedLayerNorm": ("x", "gamma", "beta", "skip", "bias"),
     "GEGLU": ("x", "bias"),
     "UpsampleNearest": ("x", "skip", "bias"),
+    "Interleave": ("x", "bias"),
     "FusedAdd": ("x", "skip", "bias"),
     "FusedConcat": ("x", "other", "skip", "bias"),
     "RowSoftmax": ("x",),

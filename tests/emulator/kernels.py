@@ -191,3 +191,12 @@ def upsampling(emulator: Emulator, x: Array, size: tuple[int, int], addends: Add
     blocks = -(-images * rows * columns * vectors // THREADS)
     emulator.launch("upsampling", (blocks,), THREADS, given(x), skip, bias, y, images, *size, vectors)
     return y.array
+
+
+def interleaving(emulator: Emulator, z: Array, bias: Array | None) -> Array:
+    """z (images, rows + 1, columns + 1, 4·channels) → (images, 2·rows, 2·columns, channels)."""
+    images, rows, columns, channels = (z.shape[0], z.shape[1] - 1, z.shape[2] - 1, z.shape[3] // 4)
+    y, vectors = wanted((images, 2 * rows, 2 * columns, channels)), channels // WIDTH
+    grid = -(-columns * vectors // THREADS), rows, images
+    emulator.launch("interleaving", grid, THREADS, given(z), _maybe(bias), y, columns, vectors)
+    return y.array

@@ -71,3 +71,39 @@ extern "C" __global__ void __launch_bounds__(256) upsampling(const Packed* x, co
   if (down) y[corner + below] = value;
   if (right && down) y[corner + below + vectors] = value;
 }
+
+// y (images, 2·rows, 2·columns, vectors) + bias of z (images, rows + 1, columns + 1, 4·vectors), in whose pixels
+// four phases lie beside each other: y's pixel (2i + p, 2j + q) is phase 2p + q of z's pixel (i + p, j + q). A
+// thread moves one vector of all four; blocks lie along a row, rows and images are the grid's other axes.
+extern "C" __global__ void __launch_bounds__(256) interleaving(const Packed* z, const Packed* bias, Packed* y,
+                                                               int columns, int vectors) {
+  const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
+  const int column = static_cast<int>(thread / vectors);
+  const int vector = static_cast<int>(thread % vectors);
+  if (column >= columns) return;
+  const long long row = blockIdx.y, rows = gridDim.y, image = blockIdx.z;
+  const Packed* corner = z + ((image * (rows + 1) + row) * (columns + 1) + column) * 4 * vectors + vector;
+  Packed phases[4];
+#pragma unroll
+  for (int phase = 0; phase < 4; ++phase) {
+    const int down = phase / 2, right = phase % 2;
+    phases[phase] = corner[(down * (columns + 1LL) + right) * 4 * vectors + phase * vectors];
+  }
+  if (bias) {
+    float addend[kWidth];
+    widen(bias[vector], addend);
+#pragma unroll
+    for (int phase = 0; phase < 4; ++phase) {
+      float numbers[kWidth];
+      widen(phases[phase], numbers);
+      add(numbers, addend);
+      phases[phase] = narrow(numbers);
+    }
+  }
+  Packed* pixel = y + ((image * rows + row) * 2 * 2 * columns + 2 * column) * vectors + vector;
+#pragma unroll
+  for (int phase = 0; phase < 4; ++phase) {
+    const int down = phase / 2, right = phase % 2;
+    pixel[(down * 2LL * columns + right) * vectors] = phases[phase];
+  }
+}
