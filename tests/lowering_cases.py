@@ -360,7 +360,8 @@ def layer_norm_absorbs_a_bias_through_tokens(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: layer_norm(linear(x["x"], *at(w, "fc")) + x["r"], *at(w, "layer"), eps=0.1),
     holds={"LayerNormalization": 0, "SkipLayerNormalization": 1, "Add": 0, "BiasAdd": 0},
-    own_holds={"FusedLayerNorm": 1, "FusedAdd": 0, "Add": 0},
+    own={"layer_norm": "layer_norm"},
+    own_holds={"FusedLayerNorm": 0, "SkipLayerNormalization": 1, "FusedAdd": 0, "Add": 0},
 )  # fmt: skip
 def layer_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
     h = ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=8)
@@ -370,7 +371,8 @@ def layer_norm_absorbs_bias_and_residual(ops: Ops, sizes: Sizes) -> None:
 @case(
     lambda x, w: layer_norm(linear(x["x"], w["fc.weight"]) + x["r"], *at(w, "layer"), eps=0.1),
     holds={"LayerNormalization": 0, "SkipLayerNormalization": 1, "Add": 0},
-    own_holds={"FusedLayerNorm": 1, "FusedAdd": 0, "Add": 0},
+    own={"layer_norm": "layer_norm"},
+    own_holds={"FusedLayerNorm": 0, "SkipLayerNormalization": 1, "FusedAdd": 0, "Add": 0},
 )  # fmt: skip
 def layer_norm_absorbs_a_residual(ops: Ops, sizes: Sizes) -> None:
     h = ops.linear(sequence(ops, sizes, 6), Scope("fc"), out=8, bias=False)

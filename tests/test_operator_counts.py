@@ -120,7 +120,8 @@ PORTABLE_UNETS: Mapping[str, Counts] = {
 # residual block that of the time's row and that of a shortcut, and with an added condition those of the two
 # perceptrons), and of conv_out's four channels.
 OWN_SD: Counts = {
-    **ONE_WAVE, "MatMul": 184, "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 48, "FusedConcat": 12,
+    **ONE_WAVE, "MatMul": 184, "NhwcConv": 98, "FusedGroupNorm": 61, "FusedLayerNorm": 16,
+    "SkipLayerNormalization": 32, "FusedConcat": 12,
     "MultiHeadAttention": 32, "GEGLU": 16, "Interleave": 3, "FusedAdd": 24, "Add": 22 + 14 + 1,
     "Concat": 1, "Expand": 1, "Reshape": 34,
 }  # fmt: skip
@@ -130,17 +131,20 @@ OWN_UNETS: Mapping[str, Counts] = {
     "lcm": {**OWN_SD, "MatMul": 185, "FusedAdd": 25},
     "sd-2.1": {**OWN_SD, "MatMul": 216, "NhwcConv": 66},
     "sdxl-base-1.0": {
-        **TWO_WAVES, "MatMul": 743, "NhwcConv": 51, "FusedGroupNorm": 46, "FusedLayerNorm": 210,
+        **TWO_WAVES, "MatMul": 743, "NhwcConv": 51, "FusedGroupNorm": 46, "FusedLayerNorm": 11,
+        "SkipLayerNormalization": 199,
         "FusedConcat": 9, "MultiHeadAttention": 140, "GEGLU": 70, "Interleave": 2, "FusedAdd": 18,
         "Add": 17 + 11 + 2, "Concat": 3, "Expand": 1, "Reshape": 26,
     },
     "sdxl-refiner-1.0": {
-        **TWO_WAVES, "MatMul": 488, "NhwcConv": 66, "FusedGroupNorm": 56, "FusedLayerNorm": 132,
+        **TWO_WAVES, "MatMul": 488, "NhwcConv": 66, "FusedGroupNorm": 56, "FusedLayerNorm": 11,
+        "SkipLayerNormalization": 121,
         "FusedConcat": 12, "MultiHeadAttention": 88, "GEGLU": 44, "Interleave": 3, "FusedAdd": 20,
         "Add": 22 + 14 + 2, "Concat": 3, "Expand": 1, "Reshape": 26,
     },
     "ssd-1b": {
-        **TWO_WAVES, "MatMul": 380, "NhwcConv": 49, "FusedGroupNorm": 43, "FusedLayerNorm": 102,
+        **TWO_WAVES, "MatMul": 380, "NhwcConv": 49, "FusedGroupNorm": 43, "FusedLayerNorm": 10,
+        "SkipLayerNormalization": 92,
         "FusedConcat": 9, "MultiHeadAttention": 68, "GEGLU": 34, "Interleave": 2, "FusedAdd": 17,
         "Add": 16 + 11 + 2, "Concat": 3, "Expand": 1, "Reshape": 24,
     },
@@ -164,7 +168,7 @@ def _own_text_encoder(layers: int, activation: str, *, projected: bool) -> Count
     """As on stock kernels, but that only the positions are an Add."""
     return {
         "MatMul": 6 * layers + projected, "MultiHeadAttention": layers, activation: layers,
-        "FusedLayerNorm": 2 * layers + 1, "FusedAdd": 4 * layers, "Add": 1,
+        "FusedLayerNorm": 1, "SkipLayerNormalization": 2 * layers, "FusedAdd": 4 * layers, "Add": 1,
         "Gather": 1, "GatherND": 1, "ArgMax": 1, "Cast": 1, "Reshape": 1,
     }  # fmt: skip
 
@@ -179,7 +183,7 @@ OWN_TEXT_ENCODERS: Mapping[tuple[str, str], Counts] = {
 # What stands for operators of the stock graph in the own one.
 REPLACED = {
     "FusedGroupNorm": ("GroupNorm", "SkipGroupNorm"),
-    "FusedLayerNorm": ("LayerNormalization", "SkipLayerNormalization"),
+    "FusedLayerNorm": ("LayerNormalization",),
     "GEGLU": ("BiasSplitGelu",),
     "RowSoftmax": ("Softmax",),
 }
