@@ -148,6 +148,35 @@ def test_weights_of_two_kinds_that_do_not_fit_together_take_turns(
         assert made.gpu.peak_bytes <= limit
 
 
+def test_weights_of_another_kind_leave_for_activations_too(
+    half: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both kinds lie there, so nothing is missing; a large size fits beside its own alone."""
+
+    def run_unet(pipeline: Pipeline, height: int, width: int) -> None:
+        sizes = {"batch": 2, "height": height, "width": width, "sequence": 77}
+        gpu = pipeline.engine.gpu
+        assert gpu is not None
+        blueprint = half.blueprint("unet")
+        gpu.bound(
+            ("unet", height, width), "unet", lambda: (blueprint.author(gpu.target, DType.FLOAT16, sizes),)
+        )
+
+    cuda = FakeCuda()
+    run_unet(pipeline_over(cuda, half, monkeypatch, kernels=OWN), 32, 32)
+    limit = RUNTIME_BYTES + sum(cuda.allocated) + 1024
+    cuda = FakeCuda()
+    limited = pipeline_over(cuda, half, monkeypatch, limit_bytes=limit, kernels=OWN)
+
+    run_unet(limited, 8, 8)
+    run_unet(limited, 9, 8)
+    both = len(cuda.allocated)
+    run_unet(limited, 32, 32)
+
+    assert both == 4
+    assert RUNTIME_BYTES + cuda.used_bytes <= limit
+
+
 def test_where_more_weights_cannot_be_loaded_those_that_are_there_serve_on(
     half: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

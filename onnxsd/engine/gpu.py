@@ -160,8 +160,9 @@ class Gpu:
             beside_bytes: what has to fit beside them.
         """
         missing = self._missing(component, recipes)
-        if missing and component in self._weights and not self._fits(component, missing, beside_bytes):
-            # What only sessions of other sizes ask for is in the way.
+        # Beside what only sessions of other sizes ask for, which may be in the way.
+        mixed = (missing and component in self._weights) or len(self._held_under(component)) > 1
+        if mixed and not self._fits(component, missing, beside_bytes):
             self.memory.evict(_block_of(component, 0))
             missing = self._missing(component, recipes)
         self._touch_weights(component)
