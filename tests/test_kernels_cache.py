@@ -65,6 +65,17 @@ class TestKeeping:
         if sys.platform == "linux":
             assert cache_folder() == tmp_path / "onnxsd" / "kernels"
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="files have no such permissions there")
+    @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+    def test_whom_the_umask_allows_may_read_it(self, cache: CubinCache, umask: int, mode: int) -> None:
+        before = os.umask(umask)
+        try:
+            cache.write(KEY, CUBIN)
+        finally:
+            os.umask(before)
+
+        assert file_of(cache).stat().st_mode & 0o777 == mode
+
 
 class TestDamage:
     @pytest.mark.parametrize("length", [0, 1, 14, 15, 46, 47, 48, 500, -1])

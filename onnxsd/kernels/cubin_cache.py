@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 _MAGIC = b"onnxsd cubin 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -85,10 +85,10 @@ class CubinCache:
 
     def _replace(self, path: Path, content: bytes) -> None:
         """Write a whole file under its name or none: others may read it meanwhile, or write the same one."""
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=path.stem, suffix=_UNFINISHED)
-        unfinished = Path(name)
+        # Not by mkstemp, whose files their owner alone may read: a folder may be shared by users too.
+        unfinished = self.folder / f"{path.stem}{uuid4().hex}{_UNFINISHED}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with unfinished.open("xb") as file:
                 file.write(content)
             unfinished.replace(path)
         except BaseException:
