@@ -30,7 +30,10 @@ WINDOWS = sys.platform == "win32"
 # ONNX Runtime has a CUDA provider for these alone.
 SYSTEMS = ("linux", "win32")
 SUFFIX = ".dll" if WINDOWS else ".so"
-COMPILE = ["/std:c++17", "/EHsc"] if WINDOWS else ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
+# /utf-8: MSVC reads a source in the system's code page, in which a comment may swallow the end of its line.
+COMPILE = (
+    ["/std:c++17", "/EHsc", "/utf-8"] if WINDOWS else ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"]
+)
 # Linked with the system's libstdc++: a static one asks for the compiler's own glibc (2.36 on Debian 12),
 # where the library by itself asks for 2.2.5.
 LINK = [] if WINDOWS else ["-Wl,-z,defs", "-Wl,-s"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import textwrap
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -148,6 +149,23 @@ def test_the_source_compiles_without_a_warning() -> None:
     done = subprocess.run([*COMPILER.split(), *strict, *sources], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_windows_compiler_reads_the_source_as_it_is_written() -> None:
+    """In UTF-8, not in the system's code page."""
+    text = """
+        import runpy, sys, setuptools
+        from setuptools.command import bdist_wheel, build_ext, build_py
+        setuptools.setup = lambda **_: None
+        sys.platform = "win32"
+        print(*runpy.run_path("setup.py")["COMPILE"])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(text)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert "/utf-8" in done.stdout.split(), done.stderr
+    for path in (ROOT / "native").iterdir():
+        assert path.read_text(encoding="utf-8")
 
 
 @needs_compiler
