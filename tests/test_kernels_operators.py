@@ -14,7 +14,7 @@ from emulator.device import FIRST_SLOT, EmulatedDevice, emulated_device
 from emulator.exact import within
 from onnx import TensorProto, helper
 
-from onnxsd.errors import OnnxsdError
+from onnxsd.errors import NotReadyError, OnnxsdError
 from onnxsd.ops.graph import IR_VERSION, OPSET
 from onnxsd.ops.operators import OWN
 
@@ -342,6 +342,6 @@ def test_an_attribute_that_is_missing_is_refused_when_the_session_is_made(device
 def test_a_kernel_that_fails_fails_the_run() -> None:
     broken = emulated_device(FIRST_SLOT + 1, broken=True)
     made = broken.session(_model("FusedAdd", {"x": X, "skip": X}, {"y": "float16"}))
-    with pytest.raises(OnnxsdError, match="onnxsd FusedAdd: launching addition failed with CUDA error 1"):
+    with pytest.raises(NotReadyError, match="onnxsd FusedAdd: launching addition failed with CUDA error 1"):
         made.run({"x": X, "skip": X})
     assert broken.emulator.failure == "no such kernel"

@@ -124,6 +124,10 @@ class TestOutOfMemory:
                 ),
                 "the GPU is out of memory",
             ),
+            (
+                RuntimeError("onnxsd GEGLU: launching geglu failed with CUDA error 2"),
+                "the GPU is out of memory",
+            ),
             (RuntimeError("bad allocation"), "the GPU is out of memory"),
             (MemoryError("std::bad_alloc"), "the GPU is out of memory"),
         ],
@@ -144,6 +148,13 @@ class TestOutOfMemory:
 
         assert not isinstance(told, DeviceMemoryError)
         assert text in str(told)
+
+    def test_a_kernel_of_ours_that_the_gpu_refuses_is_no_bad_model(self) -> None:
+        said = "onnxsd GEGLU: launching geglu failed with CUDA error 209"
+        told = failures.explain(RuntimeError(said), doing="run unet", provider=Provider.CUDA)
+
+        assert isinstance(told, NotReadyError)
+        assert said in str(told)
 
     def test_happens_in_a_run(self) -> None:
         """A tensor of 4 EiB is refused by any machine, at no cost."""

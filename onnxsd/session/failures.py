@@ -12,7 +12,7 @@ from onnxsd.session.settings import Provider
 
 _OUT_OF_MEMORY = re.compile(
     r"Failed to allocate memory|bad[ _]alloc|BFCArena|out of memory|smaller than requested bytes"
-    r"|CU(?:DNN|BLAS)_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED|CUDA failure 2:|cudaErrorMemoryAllocation",
+    r"|CU(?:DNN|BLAS)_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED|CUDA (?:failure|error) 2\b|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
 _REQUESTED = re.compile(r"(?:requested buffer of size|requested bytes of) (\d+)")
@@ -21,7 +21,8 @@ _TOO_NEW = re.compile(
     r"|Opset (?P<opset>\d+) is under development.*?domain (?P<domain>\S+) is till opset (?P<opset_max>\d+)",
     re.DOTALL,
 )
-_DEVICE_FAILURE = re.compile(r"CU(?:DA|DNN|BLAS) failure|CU(?:DNN|BLAS)_STATUS_|cudaError")
+# "CUDA error 700" is what own kernels say.
+_DEVICE_FAILURE = re.compile(r"CU(?:DA|DNN|BLAS) failure|CU(?:DNN|BLAS)_STATUS_|cudaError|CUDA error \d")
 _NO_KERNEL = re.compile(r"Could not find an implementation for (\S+?)\(\d+\) node")
 _SOURCE_PLACE = re.compile(r"^(?:.*: )?\S+\.(?:cc|cu|h|hpp|cuh):\d+ .*\)(?: const)? (?=[A-Z])")
 
