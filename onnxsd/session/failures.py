@@ -12,7 +12,8 @@ from onnxsd.session.settings import Provider
 
 _OUT_OF_MEMORY = re.compile(
     r"Failed to allocate memory|bad[ _]alloc|BFCArena|out of memory|smaller than requested bytes"
-    r"|CU(?:DNN|BLAS)_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED|CUDA (?:failure|error) 2\b|cudaErrorMemoryAllocation",
+    r"|CU(?:DNN|BLAS)_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED|cudaErrorMemoryAllocation"
+    r"|CUDA (?:failure|error) 2\b",
     re.IGNORECASE,
 )
 _REQUESTED = re.compile(r"(?:requested buffer of size|requested bytes of) (\d+)")
