@@ -27,7 +27,10 @@ class OperatorLibrary:
     """
 
     def __init__(self, path: Path = PATH) -> None:
-        """Load it; an error where it was not built, or is not this version's."""
+        """Load it; an error where it was not built, or lacks what is called here.
+
+        One of an older source in a checkout is not noticed: it has the same entries.
+        """
         if not path.is_file():
             raise NotReadyError(
                 "onnxsd's native library was not built when onnxsd was installed (was there a C++ compiler?)",
