@@ -57,7 +57,7 @@ struct FusedAdd {
     const void* full = rows_only ? nullptr : skip.data;
     const void* row = rows_only ? skip.data : nullptr;
     void* y = call.output(0, x.sizes);
-    const int lines_per_row = call.count(lines / batch);
+    const int lines_per_row = rows_only ? call.count(lines / batch) : lines;
     call.launch(Function::kAddition, grid_of(lines, vectors, kLinesPerThread), kThreads, x.data, full, row, bias.data, y, lines,
                 vectors, lines_per_row);
   }

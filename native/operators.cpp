@@ -78,7 +78,7 @@ EXPORT const char* onnxsd_function(int32_t index) {
 }
 
 // The kernels of a device, one for each name in order: CUfunctions of its primary context, and cuLaunchKernelEx.
-// Not 0 where the slot is out of range, the provider is not known, or something is missing.
+// Not 0 where the slot is out of range, the provider is not known, a pointer is null, or memory has run out.
 EXPORT int32_t onnxsd_provide(int32_t slot, const char* provider, void* launch, void* const* functions) {
   const char* known = nullptr;
   for (const char* name : kProviders)

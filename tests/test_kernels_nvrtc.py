@@ -115,6 +115,12 @@ class TestArchitecture:
         )
 
 
+def c_library() -> Path:
+    """The file of some library that is loaded: C's own."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    return next(Path(line.split()[-1]) for line in maps if "libc.so.6" in line or "libc-" in line)
+
+
 class TestFind:
     def test_takes_pips_where_the_loader_has_none(self, tmp_path: Path, real: Nvrtc) -> None:
         installed = [Path(one) / "nvidia" for one in sys.path]
@@ -177,6 +183,15 @@ class TestFind:
         with pytest.raises(NotReadyError, match=r"^NVRTC cannot be loaded: .*libnvrtc\.so\.77: ") as raised:
             find([UNKNOWN], [str(tmp_path)])
         assert raised.value.hint == f"pip install --force-reinstall 'nvidia-cuda-nvrtc=={UNKNOWN}.*'"
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it takes a library of Linux for it")
+    def test_of_another_library_under_its_name_says_so(self, tmp_path: Path) -> None:
+        folder = tmp_path / "nvidia" / "cu77" / "lib"
+        folder.mkdir(parents=True)
+        (folder / library_name(UNKNOWN)).symlink_to(c_library())
+
+        with pytest.raises(NotReadyError, match=r"libnvrtc\.so\.77 is a library, but not NVRTC \("):
+            find([UNKNOWN], [str(tmp_path)])
 
     @pytest.mark.parametrize(
         ("cuda", "expected"),

@@ -217,6 +217,11 @@ def test_addition(device: EmulatedDevice, shape: tuple[int, ...], kind: str, bia
     within(_run(device, "FusedAdd", {"x": x, "skip": skip, "bias": bias})["y"], _sum(x, skip, bias))
 
 
+def test_addition_of_a_single_row(device: EmulatedDevice) -> None:
+    x, bias = _normal(64), _normal(64, seed=1)
+    within(_run(device, "FusedAdd", {"x": x, "skip": None, "bias": bias})["y"], exact.added(x, bias))
+
+
 @pytest.mark.parametrize("others", [8, 64])
 @pytest.mark.parametrize("bias_given", GIVEN, ids=["", "bias"])
 @pytest.mark.parametrize("kind", SKIPS[:2])

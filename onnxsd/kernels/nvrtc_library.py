@@ -74,6 +74,8 @@ def _load(name: str) -> Any:
         library = ctypes.CDLL(name)
     except OSError as error:
         return str(error)
+    if not hasattr(library, "nvrtcVersion"):
+        return f"{name} is a library, but not NVRTC"
     _load_builtins(library)
     return library
 
