@@ -66,7 +66,6 @@ class OrtApi {
     using Entry = OrtStatus*(ORT_CALL*)(OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**);
     return At<91, Entry>()(context, index, sizes, rank, out);
   }
-  void ReleaseStatus(OrtStatus* status) const { At<93, void(ORT_CALL*)(OrtStatus*)>()(status); }
   OrtStatus* KernelContext_GetGPUComputeStream(const OrtKernelContext* context, void** out) const {
     return At<193, OrtStatus*(ORT_CALL*)(const OrtKernelContext*, void**)>()(context, out);
   }
