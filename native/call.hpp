@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cstdio>
-#include <initializer_list>
 
 #include "device.hpp"
 #include "ort_abi.hpp"

@@ -1,8 +1,6 @@
 // Group and layer normalization of x + skip + bias, and that sum; softmax.
 #pragma once
 
-#include <algorithm>
-
 #include "operator.hpp"
 
 // group_norm.cu's Shape.

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <iterator>
-#include <memory>
 #include <new>
 
 #include "call.hpp"

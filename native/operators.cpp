@@ -4,7 +4,6 @@
 // operators with `RegisterCustomOps` for each session. After that nothing here needs Python.
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <mutex>
 
 #include "elementwise.hpp"

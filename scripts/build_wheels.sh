@@ -63,8 +63,8 @@ if [ -n "$container" ]; then
   say "compiling in $image, by $container"
   owner=()
   [ "$container" = podman ] || owner=(--user "$(id -u):$(id -g)") # podman's root is this user already
-  "$container" run --rm "${owner[@]}" --env HOME=/tmp --env ONNXSD_REQUIRE_NATIVE=1 --volume "$work:/work:Z" \
-    "$image" /opt/python/cp312-cp312/bin/python -m pip wheel -q --no-deps --wheel-dir /work "/work/$sdist"
+  "$container" run --rm "${owner[@]}" --env HOME=/tmp --env ONNXSD_REQUIRE_NATIVE=1 --volume "$work:/io:Z" \
+    "$image" /opt/python/cp312-cp312/bin/python -m pip wheel -q --no-deps --wheel-dir /io "/io/$sdist"
 else
   say "compiling here, with ${CXX:-the compiler at hand}"
   ONNXSD_REQUIRE_NATIVE=1 "$bin/python" -m pip wheel -q --no-deps --wheel-dir "$work" "$work/$sdist"

@@ -112,7 +112,7 @@ def _addends(ops: OwnKernels, x: Tensor, *, rows: bool = False) -> Addends:
     A skip that is one row a batch entry is absorbed where the operator takes `rows`.
     """
     source = ops.source(x)
-    if isinstance(source, cuda.Product) and not source.fuses:
+    if isinstance(source, cuda.Product):
         return Addends(x=source.bare(), bias=source.bias)
     if isinstance(source, cuda.Sum) and (rows or len(source.residual.shape) == len(x.shape)):
         return Addends(x=source.bare(), skip=source.residual, bias=source.bias)
