@@ -2,32 +2,34 @@
 
 constexpr int kMostWarps = 32;
 
-// The sum over a block, in a fixed order: of each warp, then of the warps' sums.
-__device__ __forceinline__ float sum_of_block(float own) {
-  __shared__ float warps[kMostWarps];
-  own = sum_of_neighbours(own, 32);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
-  __syncthreads();
-  float sum = 0.0f;
-  const int count = blockDim.x / 32;
-  for (int warp = 0; warp < count; ++warp) sum += warps[warp];
-  return sum;
-}
+struct Sum {
+  static __device__ __forceinline__ float of(float a, float b) { return a + b; }
+};
 
-// Two of them at once.
-__device__ __forceinline__ float2 sums_of_block(float first, float second) {
-  __shared__ float2 warps[kMostWarps];
-  first = sum_of_neighbours(first, 32);
-  second = sum_of_neighbours(second, 32);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = make_float2(first, second);
-  __syncthreads();
-  float2 sums = make_float2(0.0f, 0.0f);
-  const int count = blockDim.x / 32;
-  for (int warp = 0; warp < count; ++warp) {
-    sums.x += warps[warp].x;
-    sums.y += warps[warp].y;
+struct Largest {
+  static __device__ __forceinline__ float of(float a, float b) { return fmaxf(a, b); }
+};
+
+// Numbers of each thread joined over the block, in a fixed order: over each warp, then over the warps. A kernel
+// may ask for a kind of it, so many numbers by one operation, only once: each has one place in shared memory.
+template <class Join, int kCount>
+__device__ __forceinline__ void join_over_block(float (&numbers)[kCount]) {
+  __shared__ float warps[kMostWarps][kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2)
+      numbers[i] = Join::of(numbers[i], __shfl_xor_sync(kWholeWarp, numbers[i], distance));
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32][i] = numbers[i];
   }
-  return sums;
+  __syncthreads();
+  const int count = blockDim.x / 32;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) numbers[i] = warps[0][i];
+  for (int warp = 1; warp < count; ++warp) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) numbers[i] = Join::of(numbers[i], warps[warp][i]);
+  }
 }
 
 // y = (s − mean)/√(variance + epsilon)·gamma + beta of s = x + skip + bias, a vector of eight for each thread;
@@ -51,23 +53,24 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, co
     if (skip || bias) round_to_float16(numbers);
     if (sum) sum[row + at] = narrow(numbers);
   }
-  float total = 0.0f, squares = 0.0f;
+  float total[1] = {};
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) total += numbers[i];
-  const float mean = sum_of_block(total) * inverse_width;
-  total = 0.0f;
+  for (int i = 0; i < kWidth; ++i) total[0] += numbers[i];
+  join_over_block<Sum>(total);
+  const float mean = total[0] * inverse_width;
+  float distances[2] = {};  // their sum, and that of their squares
   if (there) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       numbers[i] -= mean;
-      total += numbers[i];
-      squares = fmaf(numbers[i], numbers[i], squares);
+      distances[0] += numbers[i];
+      distances[1] = fmaf(numbers[i], numbers[i], distances[1]);
     }
   }
-  const float2 sums = sums_of_block(total, squares);
+  join_over_block<Sum>(distances);
   if (!there) return;
-  const float rest = sums.x * inverse_width;
-  const float inverse = reciprocal_root(fmaxf(sums.y * inverse_width - rest * rest, 0.0f) + epsilon);
+  const float rest = distances[0] * inverse_width;
+  const float inverse = reciprocal_root(fmaxf(distances[1] * inverse_width - rest * rest, 0.0f) + epsilon);
   float gain[kWidth], shift[kWidth];
   widen(factor, gain);
   widen(offset, shift);
@@ -79,17 +82,6 @@ extern "C" __global__ void __launch_bounds__(256) layer_norm(const Packed* x, co
   y[row + at] = narrow(numbers);
 }
 
-// The largest number of a block.
-__device__ __forceinline__ float largest_of_block(float own) {
-  __shared__ float warps[kMostWarps];
-  for (int distance = 16; distance > 0; distance /= 2) own = fmaxf(own, __shfl_xor_sync(kWholeWarp, own, distance));
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = own;
-  __syncthreads();
-  const int count = blockDim.x / 32;
-  for (int warp = 0; warp < count; ++warp) own = fmaxf(own, warps[warp]);
-  return own;
-}
-
 // y = exp(x − max)/Σ exp(x − max) of each row; a thread has up to `kVectors` of its vectors.
 template <int kVectors>
 __device__ __forceinline__ void softmax(const Packed* x, Packed* y, int vectors) {
@@ -97,7 +89,7 @@ __device__ __forceinline__ void softmax(const Packed* x, Packed* y, int vectors)
   const int first = threadIdx.x, step = blockDim.x;
   float numbers[kVectors][kWidth];
   Packed packed[kVectors];
-  float largest = -3.402823466e38f;
+  float largest[1] = {-3.402823466e38f};
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
     if (first + k * step < vectors) packed[k] = x[row + first + k * step];
@@ -107,22 +99,24 @@ __device__ __forceinline__ void softmax(const Packed* x, Packed* y, int vectors)
     if (first + k * step < vectors) {
       widen(packed[k], numbers[k]);
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) largest = fmaxf(largest, numbers[k][i]);
+      for (int i = 0; i < kWidth; ++i) largest[0] = fmaxf(largest[0], numbers[k][i]);
     }
   }
-  const float shift = 1.44269504f * largest_of_block(largest);
-  float own = 0.0f;
+  join_over_block<Largest>(largest);
+  const float shift = 1.44269504f * largest[0];
+  float sum[1] = {};
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
     if (first + k * step < vectors) {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
         numbers[k][i] = power_of_two(fmaf(1.44269504f, numbers[k][i], -shift));
-        own += numbers[k][i];
+        sum[0] += numbers[k][i];
       }
     }
   }
-  const float inverse = 1.0f / sum_of_block(own);
+  join_over_block<Sum>(sum);
+  const float inverse = 1.0f / sum[0];
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
     if (first + k * step < vectors) {
