@@ -22,10 +22,11 @@ from pathlib import Path
 from determinism.calls import Found, distinct
 from determinism.table import as_json, as_text
 from determinism.trial import Outcome, Trial
+from one_line_errors import one_line_errors
 
 from onnxsd.artifact.folder import Folder, open_folder
 from onnxsd.engine.gpu import session_settings
-from onnxsd.errors import OnnxsdError, UsageError
+from onnxsd.errors import UsageError
 from onnxsd.kernels.choice import KernelChoice, Kernels, choose
 from onnxsd.models import clip
 from onnxsd.models.components import Blueprint
@@ -38,14 +39,11 @@ TOKENS = 77
 SCHEMA = 1
 
 
+@one_line_errors
 def main() -> int:
     """Try every distinct node and print the table; an error is one line and its own exit code."""
     asked = _arguments()
-    try:
-        return _check(asked)
-    except OnnxsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return _check(asked)
 
 
 def _check(asked: argparse.Namespace) -> int:

@@ -22,23 +22,21 @@ from pathlib import Path
 
 from determinism.pictures import Digest, Painter, Picture, Size
 from determinism.repeats import SEED, Row, as_text, compared, in_one_engine, of_digests
+from one_line_errors import one_line_errors
 
 from onnxsd.cli.state import model_folder
 from onnxsd.engine.pipeline import Pipeline
-from onnxsd.errors import OnnxsdError, VerificationError
+from onnxsd.errors import VerificationError
 from onnxsd.session import available
 
 PROCESSES = 2
 
 
+@one_line_errors
 def main() -> int:
     """Make the images and print the table; an error is one line and its own exit code."""
     asked = _arguments()
-    try:
-        return _once(asked) if asked.once else _check(asked)
-    except OnnxsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return _once(asked) if asked.once else _check(asked)
 
 
 def _check(asked: argparse.Namespace) -> int:

@@ -13,7 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from onnxsd.errors import OnnxsdError
+from one_line_errors import one_line_errors
+
 from onnxsd.export import synthetic
 from onnxsd.models import catalogue
 from onnxsd.tensors import DType
@@ -21,17 +22,14 @@ from onnxsd.tensors import DType
 DTYPES = {"fp16": DType.FLOAT16, "fp32": DType.FLOAT32}
 
 
+@one_line_errors
 def main() -> int:
     """Write what was asked for and say what it is; an error is one line and its own exit code."""
     asked = _arguments()
-    try:
-        checkpoint = synthetic.plan(asked.name, tiny=asked.tiny, seed=asked.seed, dtype=DTYPES[asked.dtype])
-        synthetic.write(
-            checkpoint, asked.out, force=asked.force, progress=lambda part: print(part, file=sys.stderr)
-        )
-    except OnnxsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    checkpoint = synthetic.plan(asked.name, tiny=asked.tiny, seed=asked.seed, dtype=DTYPES[asked.dtype])
+    synthetic.write(
+        checkpoint, asked.out, force=asked.force, progress=lambda part: print(part, file=sys.stderr)
+    )
     size = f"{checkpoint.size_bytes / 1e6:,.1f} MB of {asked.dtype} weights"
     print(f"{asked.out}: {checkpoint.pipeline.pipeline_class}, {size}, seed {asked.seed}")
     return 0

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from one_line_errors import one_line_errors
 from PIL import Image, ImageDraw, ImageFont
 
 from onnxsd import Pipeline
 from onnxsd.cli.state import model_folder
-from onnxsd.errors import OnnxsdError
 from onnxsd.imaging.grid import grid
 
 ROOT = Path(__file__).parents[1]
@@ -48,15 +48,12 @@ INK = (40, 40, 40)
 FRAME = (200, 200, 200)
 
 
+@one_line_errors
 def main() -> int:
     """Paint the picture and say where it is; an error is one line and its own exit code."""
     asked = _arguments()
-    try:
-        folder, _ = model_folder(asked.model, _tell)
-        images = paint(Pipeline.from_pretrained(folder), PROMPTS, asked.seed)
-    except OnnxsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    folder, _ = model_folder(asked.model, _tell)
+    images = paint(Pipeline.from_pretrained(folder), PROMPTS, asked.seed)
     sheet = grid([labelled(image, text) for image, text in zip(images, PROMPTS, strict=True)])
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(asked.out, optimize=True)

@@ -22,23 +22,20 @@ from pathlib import Path
 from bandwidth.table import as_json, as_text, rows
 from bandwidth.timing import measure
 from bandwidth.work import works
+from one_line_errors import one_line_errors
 
 from onnxsd.artifact.folder import open_folder
-from onnxsd.errors import OnnxsdError
 from onnxsd.kernels.choice import Kernels, choose
 from onnxsd.session import Provider, available, resolve, start_cuda
 
 SCHEMA = 1
 
 
+@one_line_errors
 def main() -> int:
     """Measure and print; 1 where a call did not run, and an error's own code where nothing did."""
     asked = _arguments()
-    try:
-        return _measure(asked)
-    except OnnxsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return _measure(asked)
 
 
 def _measure(asked: argparse.Namespace) -> int:

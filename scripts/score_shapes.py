@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from one_line_errors import one_line_errors
 from PIL import Image
 from shapes.cases import make_cases
 from shapes.figures import Figure, apart, as_json, as_text, from_json, write_card
@@ -30,7 +31,7 @@ from shapes.score import GUIDANCE, Scores, evaluate
 from onnxsd import Pipeline, builtin
 from onnxsd.artifact import manifest
 from onnxsd.cli.progress import export_progress
-from onnxsd.errors import BadInputError, OnnxsdError
+from onnxsd.errors import BadInputError
 from onnxsd.export.export import export
 from onnxsd.export.source import resolve
 from onnxsd.ops import Target
@@ -40,15 +41,12 @@ STEPS = 20
 COMPARE_POINTS = 1.0
 
 
+@one_line_errors
 def main() -> int:
     """Score what was asked for; an error is one line and its own exit code."""
     asked = _arguments()
-    try:
-        with tempfile.TemporaryDirectory(prefix="score-shapes-") as scratch:
-            return _score(asked, Path(scratch))
-    except OnnxsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    with tempfile.TemporaryDirectory(prefix="score-shapes-") as scratch:
+        return _score(asked, Path(scratch))
 
 
 def _score(asked: argparse.Namespace, scratch: Path) -> int:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
+from one_line_errors import one_line_errors
+
 from onnxsd import builtin
-from onnxsd.errors import BadInputError, OnnxsdError
+from onnxsd.errors import BadInputError
 from onnxsd.export.placing import new_folder
 from onnxsd.export.source import Source, resolve
 from onnxsd.models.config import read_json
@@ -31,14 +32,11 @@ STEPS = {"EulerDiscreteScheduler": 20, "PNDMScheduler": 50}
 ORIGIN = "_name_or_path"
 
 
+@one_line_errors
 def main() -> int:
     """Ship what was asked for and say how large it is; an error is one line and its own exit code."""
     asked = _arguments()
-    try:
-        ship(asked.folder, HOME / asked.name, largest_bytes=LARGEST_BYTES[asked.name])
-    except OnnxsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    ship(asked.folder, HOME / asked.name, largest_bytes=LARGEST_BYTES[asked.name])
     print(f"{HOME / asked.name}: {_size_bytes(HOME / asked.name):,} bytes")
     return 0
 

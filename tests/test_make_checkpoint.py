@@ -304,9 +304,10 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the script where the reference's packages cannot be imported."""
     code = (
-        "import runpy, sys\n"
+        "import pathlib, runpy, sys\n"
         "sys.modules.update(dict.fromkeys(('torch', 'diffusers', 'transformers', 'onnxruntime')))\n"
         "sys.argv[:2] = sys.argv[1:2]\n"
+        "sys.path[0] = str(pathlib.Path(sys.argv[0]).parent)\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(SCRIPT), *arguments]

@@ -1,0 +1,23 @@
+"""How a script ends on an error of onnxsd: one line on stderr, and the error's own exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+from onnxsd.errors import OnnxsdError
+
+
+def one_line_errors(main: Callable[[], int]) -> Callable[[], int]:
+    """`main`, which gives an exit code, without a traceback for what is no fault of the program."""
+
+    @functools.wraps(main)
+    def told() -> int:
+        try:
+            return main()
+        except OnnxsdError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+
+    return told
