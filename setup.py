@@ -8,6 +8,7 @@ ONNXSD_REQUIRE_NATIVE=1 makes that an error.
 from __future__ import annotations
 
 import os
+import runpy
 import shlex
 import shutil
 import sys
@@ -24,7 +25,8 @@ from setuptools.errors import PlatformError
 MATRIX = "compat_matrix.yaml"
 
 LIBRARY = "onnxsd.kernels._operators"
-EXPORTS = ["RegisterCustomOps", "onnxsd_api_version", "onnxsd_function", "onnxsd_provide"]
+EXPORTS = ["RegisterCustomOps", "onnxsd_api_version", "onnxsd_function", "onnxsd_kernels", "onnxsd_provide"]
+KERNELS = Path("onnxsd", "kernels")
 REQUIRE = "ONNXSD_REQUIRE_NATIVE"
 WINDOWS = sys.platform == "win32"
 # ONNX Runtime has a CUDA provider for these alone.
@@ -159,13 +161,23 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _fingerprint() -> int:
+    """Of the kernels that the library launches; the file that counts it needs nothing of the package."""
+    return int(runpy.run_path(str(KERNELS / "source.py"))["fingerprint"]())
+
+
 setup(
     cmdclass={"build_py": BuildWithMatrix, "build_ext": BuildOperators, "bdist_wheel": TaggedWheel},
     ext_modules=[
         Extension(
             LIBRARY,
             sources=sorted(path.as_posix() for path in Path("native").glob("*.cpp")),
-            depends=["setup.py", *sorted(path.as_posix() for path in Path("native").glob("*.h*"))],
+            depends=[
+                "setup.py",
+                *sorted(path.as_posix() for path in Path("native").glob("*.h*")),
+                *sorted(path.as_posix() for path in (KERNELS / "cuda").glob("*.cu")),
+            ],
+            define_macros=[("ONNXSD_KERNELS", f"{_fingerprint()}ULL")],
             language="c++",
             extra_compile_args=COMPILE,
             export_symbols=EXPORTS,

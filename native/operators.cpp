@@ -71,6 +71,9 @@ Slot& slot_of(const OrtApi& api, const OrtSessionOptions* options) {
 // ONNX Runtime's API version that the operators need.
 EXPORT int32_t onnxsd_api_version() { return static_cast<int32_t>(kApiVersion); }
 
+// Which kernels they launch: a hash of their text, as it was when the library was built.
+EXPORT uint64_t onnxsd_kernels() { return ONNXSD_KERNELS; }
+
 // The name of a kernel that they launch; null after the last.
 EXPORT const char* onnxsd_function(int32_t index) {
   return index >= 0 && index < kFunctionCount ? kFunctionNames[index] : nullptr;

@@ -11,6 +11,7 @@ import pytest
 from kernel_cases import native_library
 
 from onnxsd.errors import NotReadyError, OnnxsdError
+from onnxsd.kernels import source
 from onnxsd.kernels.library import OperatorLibrary
 from onnxsd.session import CustomOperators, Optimization, Provider, Session, SessionSettings, runtime
 from onnxsd.session.loading import native_options
@@ -100,6 +101,16 @@ class TestMissing:
 
         with pytest.raises(NotReadyError, match=r"cannot be loaded: .*onnxsd_api_version"):
             OperatorLibrary(Path(_ctypes.__file__))
+
+    def test_one_of_other_kernels_is_refused(
+        self, library: OperatorLibrary, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a checkout where a kernel has changed since the library was built."""
+        monkeypatch.setattr(source, "fingerprint", lambda: 1)
+
+        with pytest.raises(NotReadyError, match="was built for other kernels") as raised:
+            OperatorLibrary(library.path)
+        assert "install onnxsd again" in (raised.value.hint or "")
 
 
 class TestRegistering:
