@@ -42,7 +42,7 @@ struct FusedAdd {
       {ElementType::kFloat16, true},  // skip like x, or (batch, width) for four axes
       {ElementType::kFloat16, true},  // bias (width)
   };
-  static constexpr Operand kOutputs[] = {{ElementType::kFloat16}};
+  static constexpr Operand kOutputs[] = {{ElementType::kFloat16, false, input(0) | input(1)}};
 
   explicit FusedAdd(const Attributes&) {}
 

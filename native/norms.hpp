@@ -22,9 +22,9 @@ struct FusedGroupNorm {
       {ElementType::kFloat16, true},  // bias (channels)
   };
   static constexpr Operand kOutputs[] = {
-      {ElementType::kFloat16},        // y
-      {ElementType::kFloat},          // partials (batch, groups, parts, 4), scratch
-      {ElementType::kFloat16, true},  // the sum
+      {ElementType::kFloat16, false, input(0) | input(3)},  // y
+      {ElementType::kFloat},                                // partials (batch, groups, parts, 4), scratch
+      {ElementType::kFloat16, true, input(0) | input(3)},   // the sum
   };
   static constexpr int kThreads = 384;  // as in group_norm.cu
   static constexpr int kVector = 8;
@@ -94,8 +94,8 @@ struct FusedLayerNorm {
       {ElementType::kFloat16, true},  // bias (width)
   };
   static constexpr Operand kOutputs[] = {
-      {ElementType::kFloat16},        // y
-      {ElementType::kFloat16, true},  // the sum
+      {ElementType::kFloat16, false, input(0) | input(3)},  // y
+      {ElementType::kFloat16, true, input(0) | input(3)},   // the sum
   };
   static constexpr int kWarp = 32, kMostThreads = 256;  // as in rows.cu
 
@@ -124,8 +124,8 @@ struct FusedLayerNorm {
 
 struct RowSoftmax {
   static constexpr const char* kName = "RowSoftmax";
-  static constexpr Operand kInputs[] = {{ElementType::kFloat16}};   // (…, width)
-  static constexpr Operand kOutputs[] = {{ElementType::kFloat16}};
+  static constexpr Operand kInputs[] = {{ElementType::kFloat16}};  // (…, width)
+  static constexpr Operand kOutputs[] = {{ElementType::kFloat16, false, input(0)}};
   static constexpr int kThreads = 512;  // as in rows.cu
 
   explicit RowSoftmax(const Attributes&) {}

@@ -3,7 +3,7 @@
 //   struct Kernel {
 //     static constexpr const char* kName = "GEGLU";
 //     static constexpr Operand kInputs[] = {{ElementType::kFloat16}, …};
-//     static constexpr Operand kOutputs[] = {{ElementType::kFloat16}, …};
+//     static constexpr Operand kOutputs[] = {{ElementType::kFloat16}, …};   // may lie over inputs
 //     explicit Kernel(const Attributes&);   // made once for each node
 //     void run(const Call&) const;          // once a run
 //   };
@@ -17,6 +17,30 @@
 struct Operand {
   ElementType type;
   bool optional = false;
+  // Of an output: the inputs, a bit each, in whose memory it may lie once nobody else needs them. No thread reads
+  // another's element of them after it may have been written. `IN_PLACE_ON_CUDA` in onnxsd/ops/memory.py names
+  // the operators that have such outputs.
+  unsigned over = 0;
+};
+
+constexpr unsigned input(int index) { return 1u << index; }
+
+// Pairs of an input and an output that may share memory, as ONNX Runtime takes them.
+template <class Kernel>
+struct Overlaps {
+  static constexpr size_t kMost = std::size(Kernel::kInputs) * std::size(Kernel::kOutputs);
+  int inputs[kMost] = {}, outputs[kMost] = {};
+  size_t count = 0;
+
+  Overlaps() {
+    for (size_t output = 0; output < std::size(Kernel::kOutputs); ++output) {
+      for (size_t index = 0; index < std::size(Kernel::kInputs); ++index) {
+        if (!(Kernel::kOutputs[output].over & input(static_cast<int>(index)))) continue;
+        inputs[count] = static_cast<int>(index);
+        outputs[count++] = static_cast<int>(output);
+      }
+    }
+  }
 };
 
 // A node's attributes; each must be there.
@@ -58,6 +82,13 @@ struct OperatorOf : OrtCustomOp {
     GetVariadicInputMinArity = GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
     GetVariadicOutputMinArity = GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
     GetStartVersion = GetEndVersion = [](const OrtCustomOp*) { return 1; };
+    GetMayInplace = [](int** inputs, int** outputs) -> size_t {
+      static Overlaps<Kernel> overlaps;
+      *inputs = overlaps.inputs;
+      *outputs = overlaps.outputs;
+      return overlaps.count;
+    };
+    ReleaseMayInplace = [](int*, int*) {};  // they live as long as the library
     CreateKernelV2 = Create;
     KernelComputeV2 = Compute;
     KernelDestroy = [](void* node) { delete static_cast<Node*>(node); };

@@ -16,8 +16,10 @@ from onnxsd.tensors import aligned
 # Their output is their first operand's memory under another shape.
 VIEWS = frozenset({"Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"})
 # Kernels of ONNX Runtime that write over an operand of the same size which nobody needs any more
-# (`MayInplace` where each is registered): on CUDA activations alone, on a CPU most elementwise ones.
-IN_PLACE_ON_CUDA = frozenset({"Gelu", "QuickGelu", "Sigmoid"})
+# (`MayInplace` where each is registered): on CUDA activations alone, on a CPU most elementwise ones. Own
+# operators say so themselves (`Operand::over` in native/operator.hpp).
+OWN_IN_PLACE = frozenset({"FusedAdd", "FusedGroupNorm", "FusedLayerNorm", "RowSoftmax"})
+IN_PLACE_ON_CUDA = frozenset({"Gelu", "QuickGelu", "Sigmoid"}) | OWN_IN_PLACE
 IN_PLACE_ON_CPU = IN_PLACE_ON_CUDA | {"Add", "Cast", "Cos", "Erf", "Mul", "Sin", "Softmax", "Sub"}
 
 
