@@ -12,13 +12,16 @@ import argparse
 import time
 from pathlib import Path
 
+from one_line_errors import one_line_errors
+
 from onnxsd import Pipeline
 from onnxsd.cli.sizes import MemorySize
 from onnxsd.session.driver import driver
 
 
-def main() -> None:
-    """Make the images and print a table."""
+@one_line_errors
+def main() -> int:
+    """Make the images and print a table; an error is one line and its own exit code."""
     asked = _arguments()
     limit = None if asked.memory_limit is None else MemorySize().convert(asked.memory_limit, None, None)
     pipeline = Pipeline.from_pretrained(asked.export, provider="cuda", memory_limit_bytes=limit)
@@ -38,6 +41,7 @@ def main() -> None:
             f"| {size}² | {_listed(seconds)} | {seconds[0] - seconds[-1]:.2f} | {_listed(loading)}"
             f" | {(total - free) >> 20:,} |"
         )
+    return 0
 
 
 def _listed(seconds: list[float]) -> str:
@@ -55,4 +59,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

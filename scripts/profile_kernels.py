@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_events import record
+from one_line_errors import one_line_errors
 
 from onnxsd.artifact.folder import open_folder
 from onnxsd.bench.contenders.onnxsd_engine import work_for
@@ -66,14 +67,16 @@ class Kernel:
         return REST
 
 
-def main() -> None:
-    """Profile both and print the tables."""
+@one_line_errors
+def main() -> int:
+    """Profile both and print the tables; an error is one line and its own exit code."""
     asked = _arguments()
     kernels = Kernels.STOCK if asked.stock_kernels else Kernels.AUTO
     engine = Engine(open_folder(asked.export), resolve("cuda"), kernels=kernels)
     assert engine.gpu is not None
     print(f"kernels: {'own' if engine.kernels.own else 'stock'} ({engine.kernels.reason})")
     engine.gpu.worker.run(lambda: _profile(engine, asked))
+    return 0
 
 
 def _profile(engine: Engine, asked: argparse.Namespace) -> None:
@@ -188,4 +191,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from one_line_errors import one_line_errors
 from packaging.version import Version
 from refresh import pip_index
 from refresh.cache import Cache, default_folder
@@ -29,20 +30,16 @@ from refresh.release_rows import gone, updated
 from refresh.survey import survey
 from refresh.web import Web
 
-from onnxsd.errors import OnnxsdError, UsageError
+from onnxsd.errors import UsageError
 from onnxsd.matrix import Matrix, dump, load
 
 MATRIX = Path(__file__).parents[1] / "compat_matrix.yaml"
 
 
+@one_line_errors
 def main(words: Sequence[str] | None = None) -> int:
     """Compare, and write where asked; the exit code."""
-    options = _parser().parse_args(words)
-    try:
-        return refresh(options)
-    except OnnxsdError as error:
-        print(f"refresh_matrix: {error}", file=sys.stderr)
-        return error.exit_code
+    return refresh(_parser().parse_args(words))
 
 
 def refresh(options: argparse.Namespace) -> int:

@@ -1,11 +1,7 @@
-"""The text of the kernels, and how it is compiled: one translation unit out of the files in `cuda/`.
-
-setup.py runs this file by itself, for `fingerprint`.
-"""
+"""The text of the kernels, and how it is compiled: one translation unit out of the files in `cuda/`."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "cuda"
@@ -21,8 +17,3 @@ def translation_unit(folder: Path = FOLDER) -> str:
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.cu"))}
     order = [*_FIRST, *(name for name in files if name not in _FIRST)]
     return "".join(f'#line 1 "{name}"\n{files[name]}\n' for name in order)
-
-
-def fingerprint(folder: Path = FOLDER) -> int:
-    """64 bits of a hash of the text: the native library is of the kernels that it was built beside."""
-    return int.from_bytes(hashlib.sha256(translation_unit(folder).encode()).digest()[:8], "big")
