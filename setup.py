@@ -25,8 +25,14 @@ from setuptools.errors import PlatformError
 MATRIX = "compat_matrix.yaml"
 
 LIBRARY = "onnxsd.kernels._operators"
-EXPORTS = ["RegisterCustomOps", "onnxsd_api_version", "onnxsd_function", "onnxsd_kernels", "onnxsd_provide"]
-KERNELS = Path("onnxsd", "kernels")
+EXPORTS = [
+    "RegisterCustomOps",
+    "onnxsd_api_version",
+    "onnxsd_built_from",
+    "onnxsd_function",
+    "onnxsd_provide",
+]
+PACKAGE = Path("onnxsd")
 REQUIRE = "ONNXSD_REQUIRE_NATIVE"
 WINDOWS = sys.platform == "win32"
 # ONNX Runtime has a CUDA provider for these alone.
@@ -65,6 +71,8 @@ class BuildOperators(build_ext):
     def run(self) -> None:
         """Compile and link; on failure leave no library, not even an older one."""
         in_place = self.inplace
+        # What it is built from is more than its sources, and no date says whether one of these has changed.
+        self.force = True
         try:
             if sys.platform not in SYSTEMS:
                 raise PlatformError(f"ONNX Runtime has no CUDA provider for {sys.platform}")
@@ -94,6 +102,7 @@ class BuildOperators(build_ext):
                 linker_so_cxx=link,
             )
             ext.extra_link_args = [*LINK, f"-Wl,--version-script={self._exports()}"]
+        ext.define_macros = [("ONNXSD_BUILT_FROM", _mark())]
         super().build_extension(ext)
 
     def _exports(self) -> Path:
@@ -161,9 +170,9 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _fingerprint() -> int:
-    """Of the kernels that the library launches; the file that counts it needs nothing of the package."""
-    return int(runpy.run_path(str(KERNELS / "source.py"))["fingerprint"]())
+def _mark() -> str:
+    """What the library says that it was built from; that file needs nothing else of the package."""
+    return str(runpy.run_path(str(PACKAGE / "machine" / "built_from.py"))["mark"](PACKAGE))
 
 
 setup(
@@ -172,12 +181,6 @@ setup(
         Extension(
             LIBRARY,
             sources=sorted(path.as_posix() for path in Path("native").glob("*.cpp")),
-            depends=[
-                "setup.py",
-                *sorted(path.as_posix() for path in Path("native").glob("*.h*")),
-                *sorted(path.as_posix() for path in (KERNELS / "cuda").glob("*.cu")),
-            ],
-            define_macros=[("ONNXSD_KERNELS", f"{_fingerprint()}ULL")],
             language="c++",
             extra_compile_args=COMPILE,
             export_symbols=EXPORTS,

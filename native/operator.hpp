@@ -17,9 +17,9 @@
 struct Operand {
   ElementType type;
   bool optional = false;
-  // Of an output: the inputs, a bit each, in whose memory it may lie once nobody else needs them. No thread reads
-  // another's element of them after it may have been written. `IN_PLACE_ON_CUDA` in onnxsd/ops/memory.py names
-  // the operators that have such outputs.
+  // Of an output: the inputs, a bit each, in whose memory it may lie once nobody else needs them. In a launch no
+  // thread reads another's element of them after it may have been written. `OWN_IN_PLACE` in
+  // onnxsd/ops/memory.py names the operators that have such outputs.
   unsigned over = 0;
 };
 

@@ -25,7 +25,7 @@ required=${ONNXSD_REQUIRE_NATIVE:-0}
 
 # Installed again only when what it depends on has changed, or the library is gone.
 stamp=$venv/installed-from
-state=$(cat setup.cfg setup.py pyproject.toml constraints.txt native/* | cksum)
+state=$(cat setup.cfg setup.py pyproject.toml constraints.txt native/* onnxsd/kernels/cuda/* onnxsd/machine/built_from.py | cksum)
 was=$(cat "$stamp" 2>/dev/null || true)
 if [[ $was != "$state $required" || ($required = 1 && ! -e $library) ]]; then
   "$bin/python" -m pip install -qq --upgrade pip

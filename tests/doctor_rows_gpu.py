@@ -379,6 +379,11 @@ ROWS = (
         near_miss=as_on("healthy_cuda13", "own_kernels"),
     ),
     Row(
+        check="own-kernels-outdated",
+        machines=("own_kernels_outdated",),
+        near_miss=as_on("healthy_cuda13", "own_kernels"),
+    ),
+    Row(
         check="own-kernels-gpu",
         machines=("volta_with_cuda12",),
         near_miss=with_gpus(compute_capability=(7, 5)),

@@ -44,10 +44,12 @@ def copy_whole(there: Path) -> Path:
 
 
 def copy_of_kernels(there: Path) -> Path:
-    """A copy with no more of the package than its version and its kernels: it builds in a second."""
+    """A copy with no more of the package than its version and the kernels: it builds in a second."""
     _copy_beside(there)
-    (there / "onnxsd").mkdir()
-    shutil.copy(ROOT / "onnxsd" / "__init__.py", there / "onnxsd")
+    for name in ("__init__.py", "machine/built_from.py"):
+        (there / "onnxsd" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "onnxsd" / name, there / "onnxsd" / name)
+    (there / "onnxsd" / "machine" / "__init__.py").touch()
     shutil.copytree(ROOT / "onnxsd" / "kernels", there / "onnxsd" / "kernels", ignore=_LEFT_BY_BUILDS)
     return there
 

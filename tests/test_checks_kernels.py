@@ -32,6 +32,7 @@ OWN = tuple(check.id for check in kernels.CHECKS)
 # The machine on which each fires.
 MACHINES = {
     "own-kernels-not-built": "own_kernels_not_built",
+    "own-kernels-outdated": "own_kernels_outdated",
     "own-kernels-gpu": "volta_with_cuda12",
     "own-kernels-nvrtc": "nvrtc_missing",
     "own-kernels-nvrtc-too-old": "nvrtc_older_than_gpu",

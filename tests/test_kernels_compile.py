@@ -116,11 +116,3 @@ class TestSource:
             (tmp_path / path.name).write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
 
         assert source.translation_unit(tmp_path) == source.translation_unit()
-        assert source.fingerprint(tmp_path) == source.fingerprint()
-
-    def test_another_text_has_another_fingerprint(self, tmp_path: Path) -> None:
-        for path in source.FOLDER.glob("*.cu"):
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-        (tmp_path / "rows.cu").write_text("// nothing\n", encoding="utf-8")
-
-        assert source.fingerprint(tmp_path) != source.fingerprint()

@@ -11,12 +11,13 @@ import pytest
 from kernel_cases import native_library
 
 from onnxsd.errors import NotReadyError, OnnxsdError
-from onnxsd.kernels import source
-from onnxsd.kernels.library import OperatorLibrary
+from onnxsd.kernels.library import PATH, OperatorLibrary
+from onnxsd.machine import built_from
 from onnxsd.session import CustomOperators, Optimization, Provider, Session, SessionSettings, runtime
 from onnxsd.session.loading import native_options
 
 CPU = Provider.CPU.runtime_name
+PACKAGE = PATH.parents[1]
 SHAPE = (1, 2, 2, 8)
 
 
@@ -90,27 +91,37 @@ class TestMissing:
 
     def test_one_that_does_not_load_says_why(self, tmp_path: Path) -> None:
         path = tmp_path / "_operators.so"
-        path.write_bytes(b"cut off")
+        path.write_bytes(built_from.mark(PACKAGE).encode())
 
         with pytest.raises(NotReadyError, match=r"^onnxsd's native library cannot be loaded: .") as raised:
             OperatorLibrary(path)
         assert raised.value.hint
 
-    def test_another_library_is_refused(self) -> None:
+    def test_one_without_the_entries_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import _ctypes
 
+        monkeypatch.setattr(built_from, "fits", lambda library, package: True)
         with pytest.raises(NotReadyError, match=r"cannot be loaded: .*onnxsd_api_version"):
             OperatorLibrary(Path(_ctypes.__file__))
 
-    def test_one_of_other_kernels_is_refused(
+    @pytest.mark.parametrize("content", [b"", b"another", b"onnxsd_built_from_0_0"])
+    def test_one_from_other_sources_is_not_loaded(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "_operators.so"
+        path.write_bytes(content)
+
+        with pytest.raises(NotReadyError, match="was built from other sources than those that are") as raised:
+            OperatorLibrary(path)
+        assert "install onnxsd again" in (raised.value.hint or "")
+
+    def test_sources_that_cannot_be_read_say_why(
         self, library: OperatorLibrary, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As in a checkout where a kernel has changed since the library was built."""
-        monkeypatch.setattr(source, "fingerprint", lambda: 1)
+        def refused(library: Path, package: Path) -> bool:
+            raise PermissionError(13, "Permission denied", "rows.cu")
 
-        with pytest.raises(NotReadyError, match="was built for other kernels") as raised:
+        monkeypatch.setattr(built_from, "fits", refused)
+        with pytest.raises(NotReadyError, match=r"kernels cannot be read: .*rows\.cu"):
             OperatorLibrary(library.path)
-        assert "install onnxsd again" in (raised.value.hint or "")
 
 
 class TestRegistering:

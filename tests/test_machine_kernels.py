@@ -13,7 +13,7 @@ from doctor_cases import load, settings
 from onnxsd import machine
 from onnxsd.kernels import library
 from onnxsd.kernels.cubin_cache import CubinCache, Key, cache_folder
-from onnxsd.machine import OwnKernels, own_kernels
+from onnxsd.machine import OwnKernels, built_from, own_kernels
 from onnxsd.records import encode
 
 HOME = Path("/home/user")
@@ -64,6 +64,19 @@ def test_the_library_is_found_by_its_systems_name(
     assert found.cache_fault is None
 
 
+@pytest.mark.parametrize("outdated", [False, True])
+def test_a_library_of_other_sources_is_outdated(tmp_path: Path, outdated: bool) -> None:
+    package = package_at(tmp_path, "_operators.so")
+    built_from_it = b"" if outdated else built_from.mark(package).encode()
+    (package / "kernels" / "_operators.so").write_bytes(b"\x7fELF" + built_from_it)
+
+    found = seen(told(package), tmp_path)
+
+    assert found is not None
+    assert found.library
+    assert found.outdated is outdated
+
+
 def test_a_folder_is_no_library(tmp_path: Path) -> None:
     package = package_at(tmp_path)
     (package / "kernels" / "_operators.so").mkdir()
@@ -72,6 +85,7 @@ def test_a_folder_is_no_library(tmp_path: Path) -> None:
 
     assert found is not None
     assert not found.library
+    assert not found.outdated
 
 
 def test_an_interpreter_without_onnxsd_has_none(tmp_path: Path) -> None:
@@ -177,3 +191,4 @@ def test_this_machine_says_what_it_has() -> None:
     assert found.own_kernels is not None
     assert found.own_kernels.cache_folder == str(cache_folder())
     assert found.own_kernels.library is library.PATH.is_file()
+    assert not found.own_kernels.outdated

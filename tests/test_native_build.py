@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,11 +18,13 @@ import pytest
 from package_builds import COMPILER, LIBRARY, ROOT, Built, build, copy_of_kernels, needs_compiler
 from refresh import elf
 
+from onnxsd.machine import built_from
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="compilers and files as Linux has them")
 NO_COMPILER = {"CC": "false", "CXX": "false"}
 DOES_WITHOUT = "own operators were not built"
 EXPORTED = {
-    "RegisterCustomOps", "onnxsd_api_version", "onnxsd_function", "onnxsd_kernels", "onnxsd_provide"
+    "RegisterCustomOps", "onnxsd_api_version", "onnxsd_built_from", "onnxsd_function", "onnxsd_provide"
 }  # fmt: skip
 # What every Linux with glibc has; the library must not ask for Python, CUDA or ONNX Runtime.
 RUNTIME = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0"}
@@ -147,7 +151,7 @@ def test_the_source_compiles_without_a_warning() -> None:
     sources = sorted(str(path) for path in (ROOT / "native").glob("*.cpp"))
     assert sources
     assert COMPILER
-    strict = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-DONNXSD_KERNELS=1"]
+    strict = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-DONNXSD_BUILT_FROM=here"]
     done = subprocess.run([*COMPILER.split(), *strict, *sources], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
@@ -178,6 +182,28 @@ def test_an_editable_install_puts_the_library_beside_its_package(source: Path, t
 
     assert made.file, made.log
     assert ctypes.CDLL(str(source / LIBRARY)).onnxsd_api_version() >= 24
+
+
+@needs_compiler
+def test_an_edit_is_built_however_old_it_says_it_is(source: Path, tmp_path: Path) -> None:
+    """As files that were copied with their dates; the kernels are no source of the compiler's."""
+    edited = source / "onnxsd" / "kernels" / "cuda" / "rows.cu"
+    for text in ("", "// one line more\n"):
+        edited.write_text(edited.read_text(encoding="utf-8") + text, encoding="utf-8")
+        os.utime(edited, (0, 0))
+        made = build("build_editable", source, tmp_path / "out", ONNXSD_REQUIRE_NATIVE="1")
+
+        assert made.file, made.log
+        assert built_from.fits(source / LIBRARY, source / "onnxsd")
+
+
+def test_a_tree_without_the_kernels_still_says_its_version(source: Path) -> None:
+    shutil.rmtree(source / "onnxsd" / "kernels" / "cuda")
+    shutil.rmtree(source / "onnxsd" / "machine")
+    command = [sys.executable, "setup.py", "-q", "--version"]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_compiler_the_wheel_is_of_any_platform(source: Path, tmp_path: Path) -> None:

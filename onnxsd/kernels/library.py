@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxsd.errors import NotReadyError
-from onnxsd.kernels import source
+from onnxsd.machine import built_from
 from onnxsd.machine.own_kernels import library_file
 
 PATH = Path(__file__).parent / library_file(sys.platform)
@@ -28,20 +28,18 @@ class OperatorLibrary:
     """
 
     def __init__(self, path: Path = PATH) -> None:
-        """Load it; an error where it was not built, or lacks what is called here, or is of other kernels."""
+        """Load it; an error where it was not built, is of other sources, or lacks what is called here."""
         if not path.is_file():
             raise NotReadyError(
                 "onnxsd's native library was not built when onnxsd was installed (was there a C++ compiler?)",
                 hint="install a C++ compiler, then onnxsd again; ONNXSD_REQUIRE_NATIVE=1 shows what fails",
             )
+        _require_our_own(path)
         self.path = path
         try:
             self._library = _declared(ctypes.CDLL(str(path)))
         except (OSError, AttributeError) as error:
             raise NotReadyError(f"onnxsd's native library cannot be loaded: {error}", hint=_AGAIN) from error
-        if int(self._library.onnxsd_kernels()) != source.fingerprint():
-            # In a checkout whose kernels changed: arguments would be taken for others.
-            raise NotReadyError("onnxsd's native library was built for other kernels", hint=_AGAIN)
         self.api_version = int(self._library.onnxsd_api_version())
         names = map(self._library.onnxsd_function, itertools.count())
         self.functions = tuple(name.decode() for name in itertools.takewhile(bool, names))
@@ -66,12 +64,22 @@ class OperatorLibrary:
             )
 
 
+def _require_our_own(path: Path) -> None:
+    """Refuse a library that gives the kernels other arguments than they take."""
+    try:
+        fits = built_from.fits(path, PATH.parents[1])
+    except OSError as error:
+        raise NotReadyError(f"onnxsd's kernels cannot be read: {error}", hint=_AGAIN) from error
+    if not fits:
+        raise NotReadyError(
+            "onnxsd's native library was built from other sources than those that are here", hint=_AGAIN
+        )
+
+
 def _declared(library: Any) -> Any:
     """The library with the types of its calls."""
     library.onnxsd_api_version.restype = ctypes.c_int32
     library.onnxsd_api_version.argtypes = ()
-    library.onnxsd_kernels.restype = ctypes.c_uint64
-    library.onnxsd_kernels.argtypes = ()
     library.onnxsd_function.restype = ctypes.c_char_p
     library.onnxsd_function.argtypes = (ctypes.c_int32,)
     library.onnxsd_provide.restype = ctypes.c_int32

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from onnxsd.machine import built_from
 from onnxsd.machine.facts import OwnKernels
 from onnxsd.machine.reader import readable
 
@@ -36,8 +37,11 @@ def own_kernels(
     if package is None or not (package / _KERNELS).is_dir():
         return None
     cache = cache_folder(told["system"], environ, home)
+    library = package / _KERNELS / library_file(told["system"])
+    there = library.is_file()
     return OwnKernels(
-        library=(package / _KERNELS / library_file(told["system"])).is_file(),
+        library=there,
+        outdated=there and not built_from.fits(library, package),
         cache_folder=readable(str(cache)),
         cache_fault=why_not_writable(cache),
     )

@@ -60,6 +60,33 @@ def not_built(case: Case) -> Iterator[Finding]:
     )
 
 
+@check("own-kernels-outdated", needs=("own_kernels", "gpus"))
+def outdated(case: Case) -> Iterator[Finding]:
+    """onnxsd's native library was built from other sources than those that are here.
+
+    So it is in a checkout that was updated and not installed again. The library gives the kernels their
+    arguments, and would give new ones those of the old, so it is refused, and pictures are made with the
+    operators of onnxruntime. `onnxsd generate --own-kernels` refuses to go on.
+
+    Source: onnxsd's setup.py, which marks the library with what it was built from.
+    """
+    found = case.machine.own_kernels
+    if not _concerned(case) or found is None or not found.outdated:
+        return
+    yield Finding(
+        severity=Severity.WARNING,
+        summary="onnxsd's native library was built from other sources than those that are here, so its own "
+        "kernels are not used",
+        because=_INSTEAD,
+        remedies=(
+            ByHand(
+                steps=("install onnxsd again; in a checkout:",),
+                commands=("python -m pip install --no-deps --editable .",),
+            ),
+        ),
+    )
+
+
 @check("own-kernels-gpu", needs=("gpus",))
 def gpu_too_old(case: Case) -> Iterator[Finding]:
     """A GPU is older than onnxsd's own kernels: compute capability 7.5 is the least.
@@ -224,4 +251,4 @@ def _newer(case: Case, gpu: Gpu) -> tuple[Pip, ...]:
     return ()
 
 
-CHECKS = (not_built, gpu_too_old, nvrtc_missing, nvrtc_older_than_gpu, cache_not_writable)
+CHECKS = (not_built, outdated, gpu_too_old, nvrtc_missing, nvrtc_older_than_gpu, cache_not_writable)
