@@ -154,7 +154,7 @@ def test_what_nobody_takes_stays_in_the_arena_to_the_end(
     # Both halves beside what is split, once a Split is the second one.
     assert activation_bytes(split) == 4 * MIB
     # Six halves that nobody takes, and what a chain holds.
-    assert arena_bytes(split) == (6 + 1 + 2) * MIB == taken_bytes(path, "as modelled")
+    assert arena_bytes(split) == (6 + 1 + 2) * MIB == taken_bytes(path)
 
 
 def test_a_group_norms_scratch_is_counted() -> None:
@@ -171,6 +171,19 @@ def test_a_group_norms_scratch_is_counted() -> None:
     # The second norm lies over the first, the third is an output; and each has scratch of its own.
     assert activation_bytes(normed) == pixels + scratch
     assert arena_bytes(normed) == pixels + 3 * scratch
+
+
+def test_scratch_of_as_many_bytes_lies_over_nothing() -> None:
+    graph = Graph("test")
+    x = graph.input("x", DType.FLOAT16, (1, 1, 1, 64))
+    gamma, beta = (graph.input(name, DType.FLOAT32, (64,)) for name in ("gamma", "beta"))
+    added = graph.emit("FusedAdd", x, x)
+    normed = graph.emit(
+        "FusedGroupNorm", added, gamma, beta, groups=8, epsilon=1e-5, activation=1, slab=64, parts=1
+    )
+
+    # The norm itself is the graph's output; what is added, and the scratch, have 128 bytes each.
+    assert arena_bytes(finished(graph, normed)) == 256 + 256
 
 
 def test_everything_is_told_apart_and_rounded_up() -> None:
@@ -299,7 +312,7 @@ def test_the_arena_of_onnx_runtime_is_as_large_as_said(name: str, tmp_path: Path
     path = tmp_path / "model.onnx"
     path.write_bytes(ir.to_proto(model).SerializeToString())
     said = arena_bytes(graph, in_place=IN_PLACE_ON_CPU)
-    found, by_default = (taken_bytes(path, how) for how in ("as modelled", "by default"))
+    found, by_default = (taken_bytes(path, by_default=how) for how in (False, True))
 
     print(
         f"{name}: least {activation_bytes(graph, in_place=IN_PLACE_ON_CPU) / MIB:.2f}, said {said / MIB:.2f},"

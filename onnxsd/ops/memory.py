@@ -145,12 +145,16 @@ def _shared(
         return _held(node.inputs[:1], buffers) or Buffer(size_bytes=0, uses=0)
     if node.op_type not in in_place:
         return None
-    size = size_bytes(output)
     for operand in node.inputs:
         buffer = _held([operand], buffers)
-        if buffer is not None and buffer.uses == 1 and buffer.size_bytes == size:
+        if operand and buffer and buffer.uses == 1 and _alike(operand, output):
             return buffer
     return None
+
+
+def _alike(operand: ir.Value, output: ir.Value) -> bool:
+    """Whether ONNX Runtime lets the one lie over the other: scratch of the same bytes does not."""
+    return operand.shape == output.shape and operand.dtype == output.dtype
 
 
 def _held(operands: Sequence[ir.Value | None], buffers: dict[ir.Value, Buffer]) -> Buffer | None:
