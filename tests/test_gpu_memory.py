@@ -202,7 +202,7 @@ def test_a_limit_that_holds_only_some_sessions_makes_the_same_pictures(folder: P
 def test_memory_that_runs_out_is_told_and_breaks_nothing(
     pipeline: Pipeline, folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Another tenant leaves 900 MiB; the decoder needs 2,520 for 3072², more than giving up all else leaves."""
+    """Another tenant leaves 900 MiB; for 3072² the decoder needs 2,520, more than all else gives up."""
     exact = picture(pipeline)
     tenant = Block(driver(0), free_bytes() - 900 * MIB)
     request.addfinalizer(tenant.close)
