@@ -53,7 +53,8 @@ int Call::vectors(const Sizes& sizes) const {
 }
 
 void Call::launch_with(Function function, const Grid& grid, int threads, void** arguments) const {
-  require_that(grid[0] <= kMostAcross && grid[1] <= kMostDown && grid[2] <= kMostDown, "the tensor is too large for one launch");
+  require_that(grid[0] <= kMostAcross && grid[1] <= kMostDown && grid[2] <= kMostDown,
+               "the tensor is too large for one launch");
   const LaunchConfig config = {
       {static_cast<uint32_t>(grid[0]), static_cast<uint32_t>(grid[1]), static_cast<uint32_t>(grid[2])},
       {static_cast<uint32_t>(threads), 1, 1},

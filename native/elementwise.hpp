@@ -4,7 +4,7 @@
 #include "operator.hpp"
 
 constexpr int kThreads = 128;
-constexpr int kLinesPerThread = 4;     // as in movement.cu
+constexpr int kLinesPerThread = 4;        // as in movement.cu
 constexpr int kRowsOfGegluPerThread = 2;  // as in geglu.cu
 
 // Blocks for one thread to each vector of so many lines.
@@ -31,7 +31,8 @@ struct Geglu {
     half.values[half.rank - 1] /= 2;
     const int rows = call.count(x.sizes.lines()), vectors = call.vectors(half);
     void* y = call.output(0, half);
-    call.launch(Function::kGeglu, grid_of(rows, vectors, kRowsOfGegluPerThread), kThreads, x.data, bias.data, y, rows, vectors);
+    const Grid grid = grid_of(rows, vectors, kRowsOfGegluPerThread);
+    call.launch(Function::kGeglu, grid, kThreads, x.data, bias.data, y, rows, vectors);
   }
 };
 
@@ -58,8 +59,8 @@ struct FusedAdd {
     const void* row = rows_only ? skip.data : nullptr;
     void* y = call.output(0, x.sizes);
     const int lines_per_row = rows_only ? call.count(lines / batch) : lines;
-    call.launch(Function::kAddition, grid_of(lines, vectors, kLinesPerThread), kThreads, x.data, full, row, bias.data, y, lines,
-                vectors, lines_per_row);
+    const Grid grid = grid_of(lines, vectors, kLinesPerThread);
+    call.launch(Function::kAddition, grid, kThreads, x.data, full, row, bias.data, y, lines, vectors, lines_per_row);
   }
 };
 
@@ -87,8 +88,9 @@ struct FusedConcat {
     const int vectors = call.vectors(x.sizes), others = call.vectors(other.sizes);
     const int lines = call.count(x.sizes.lines());
     void* y = call.output(0, both);
-    call.launch(Function::kConcatenation, grid_of(lines, vectors + others, kLinesPerThread), kThreads, x.data, skip.data, bias.data,
-                other.data, y, lines, vectors, others);
+    const Grid grid = grid_of(lines, vectors + others, kLinesPerThread);
+    call.launch(Function::kConcatenation, grid, kThreads, x.data, skip.data, bias.data, other.data, y, lines, vectors,
+                others);
   }
 };
 
@@ -146,7 +148,7 @@ struct Interleave {
     const int vectors = call.vectors(large);
     const int64_t across = call.count(static_cast<int64_t>(columns) * vectors);
     void* y = call.output(0, large);
-    call.launch(Function::kInterleaving, {(across + kThreads - 1) / kThreads, rows, images}, kThreads, z.data, bias.data,
-                y, columns, vectors);
+    const Grid grid = {(across + kThreads - 1) / kThreads, rows, images};
+    call.launch(Function::kInterleaving, grid, kThreads, z.data, bias.data, y, columns, vectors);
   }
 };
