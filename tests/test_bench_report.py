@@ -244,6 +244,17 @@ def test_several_reports_are_shown_one_after_another(saved: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    "arguments", [("--model", "shapes"), ("--rounds", "5"), ("--in-turn",), ("--size", "512", "--batch", "1")]
+)
+def test_a_saved_report_is_not_measured_anew(arguments: tuple[str, ...], saved: Path) -> None:
+    done = run("--from", saved, *arguments)
+    options = ", ".join(word for word in arguments if word.startswith("--"))
+
+    assert done.exit_code == 2
+    assert f"--from shows what was measured (leave {options} out)" in done.output
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("--size", "512,x"),

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
+
+# Options that a saved report goes with; the others say how to measure.
+SHOWING = frozenset({"saved", "output", "chart", "docs", "as_json", "debug"})
 
 
 def _numbers(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -27,6 +31,17 @@ def _pythons(
     if not all(name and equals and exe for name, equals, exe in pairs):
         raise click.BadParameter("it is CONTENDER=EXE, as optimum=/opt/optimum/bin/python")
     return tuple((name, exe) for name, _, exe in pairs)
+
+
+def _measuring(context: click.Context) -> tuple[str, ...]:
+    """The options in a command line that say how to measure."""
+    return tuple(
+        option.opts[0]
+        for option in context.command.params
+        if option.name
+        and option.name not in SHOWING
+        and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    )
 
 
 @click.command("bench")
@@ -147,8 +162,8 @@ def command(
 
     if chart is not None:
         charts.require()
-    if saved and (models or randoms):
-        raise UsageError("--from shows what was measured", hint="leave --model and --random out")
+    if saved and (given := _measuring(click.get_current_context())):
+        raise UsageError("--from shows what was measured", hint=f"leave {', '.join(given)} out")
     if len(saved) > 1 and (as_json or output or chart):
         raise UsageError("--json, -o and --chart are of one report", hint="give --from once")
     if saved:
