@@ -72,9 +72,9 @@ Slot& slot_of(const OrtApi& api, const OrtSessionOptions* options) {
 EXPORT int32_t onnxsd_api_version() { return static_cast<int32_t>(kApiVersion); }
 
 // The mark of what the library was built from, by which it is found in the file (onnxsd/machine/built_from.py).
-#define TEXT(name) #name
-#define TEXT_OF(macro) TEXT(macro)
-EXPORT const char* onnxsd_built_from() { return TEXT_OF(ONNXSD_BUILT_FROM); }
+#define QUOTED(name) #name
+#define QUOTED_VALUE(macro) QUOTED(macro)
+EXPORT const char* onnxsd_built_from() { return QUOTED_VALUE(ONNXSD_BUILT_FROM); }
 
 // The name of a kernel that they launch; null after the last.
 EXPORT const char* onnxsd_function(int32_t index) {
