@@ -120,7 +120,7 @@ class TestMissing:
             raise PermissionError(13, "Permission denied", "rows.cu")
 
         monkeypatch.setattr(built_from, "fits", refused)
-        with pytest.raises(NotReadyError, match=r"kernels cannot be read: .*rows\.cu"):
+        with pytest.raises(NotReadyError, match=r"sources cannot be read: .*rows\.cu"):
             OperatorLibrary(library.path)
 
 

@@ -85,7 +85,7 @@ def test_a_folder_is_no_library(tmp_path: Path) -> None:
 
     assert found is not None
     assert not found.library
-    assert not found.outdated
+    assert found.outdated is None
 
 
 def test_an_interpreter_without_onnxsd_has_none(tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def _require_our_own(path: Path) -> None:
     try:
         fits = built_from.fits(path, PATH.parents[1])
     except OSError as error:
-        raise NotReadyError(f"onnxsd's kernels cannot be read: {error}", hint=_AGAIN) from error
+        raise NotReadyError(
+            f"onnxsd's native library or its sources cannot be read: {error}", hint=_AGAIN
+        ) from error
     if not fits:
         raise NotReadyError(
             "onnxsd's native library was built from other sources than those that are here", hint=_AGAIN

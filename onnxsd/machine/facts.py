@@ -245,7 +245,7 @@ class OwnKernels:
     """What onnxsd's own CUDA kernels need of its installation and of the user's folders."""
 
     library: bool  # whether the native library lies in the package; it does not where it was not built
-    outdated: bool = False  # whether it was built from other sources than those that lie beside it
+    outdated: bool | None = None  # whether it was built from other sources than lie here; None: not asked
     cache_folder: str  # where compiled kernels are kept
     cache_fault: str | None  # why they cannot be kept there; None: they can
 

@@ -41,7 +41,7 @@ def own_kernels(
     there = library.is_file()
     return OwnKernels(
         library=there,
-        outdated=there and not built_from.fits(library, package),
+        outdated=not built_from.fits(library, package) if there else None,
         cache_folder=readable(str(cache)),
         cache_fault=why_not_writable(cache),
     )
