@@ -3,6 +3,7 @@
 # ruff: noqa: N802  (NVRTC's own names)
 from __future__ import annotations
 
+import ctypes
 import platform
 import shutil
 import sys
@@ -36,6 +37,26 @@ def native_library() -> OperatorLibrary:
     if not library.PATH.is_file() and (compiler is None or sys.platform == "darwin"):
         pytest.skip("the native library was not built: there is no compiler here, or no CUDA")
     return OperatorLibrary(library.PATH)
+
+
+class Launches:
+    """A `cuLaunchKernelEx` that launches nothing: it notes for which functions, and gives a status."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.functions: list[int] = []
+        self.status = status
+        pointer = ctypes.c_void_p
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, ctypes.POINTER(pointer), pointer)
+        self._call = kind(self._launch)
+        self.address = ctypes.cast(self._call, pointer).value or 0
+
+    def saw(self, function: int, arguments: Any) -> None:
+        """Called at each launch; `arguments` are addresses of a kernel's arguments."""
+
+    def _launch(self, config: Any, function: int, arguments: Any, extra: Any) -> int:
+        self.functions.append(function)
+        self.saw(function, arguments)
+        return self.status
 
 
 class FakeNvrtc:

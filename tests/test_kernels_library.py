@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_cases import native_library
+from kernel_cases import Launches, native_library
 
 from onnxsd.errors import NotReadyError, OnnxsdError
 from onnxsd.kernels.library import PATH, OperatorLibrary
@@ -24,23 +24,6 @@ SHAPE = (1, 2, 2, 8)
 @pytest.fixture(scope="module")
 def library() -> OperatorLibrary:
     return native_library()
-
-
-class Launches:
-    """A `cuLaunchKernelEx` that notes which functions were launched, and gives a status."""
-
-    def __init__(self, status: int = 0) -> None:
-        self.functions: list[int] = []
-        self.status = status
-        kind = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
-        )
-        self._call = kind(self._launch)
-        self.address = ctypes.cast(self._call, ctypes.c_void_p).value or 0
-
-    def _launch(self, config: Any, function: int, arguments: Any, extra: Any) -> int:
-        self.functions.append(function)
-        return self.status
 
 
 def operators(library: OperatorLibrary, device: str) -> CustomOperators:

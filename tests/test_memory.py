@@ -12,6 +12,7 @@ import pytest
 from arena_growth import taken_bytes
 from authoring import random_weights, with_weights
 
+from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.errors import UsageError
 from onnxsd.models import catalogue
 from onnxsd.models.components import Blueprint, component
@@ -148,7 +149,7 @@ def test_what_nobody_takes_stays_in_the_arena_to_the_end(
         x = graph.emit("Concat", half, half, axis=-1)
     split = finished(graph, x)
     path = tmp_path / "model.onnx"
-    path.write_bytes(ir.to_proto(split.model).SerializeToString())
+    path.write_bytes(to_bytes(split))
 
     assert {len(node.outputs) for node in split.model.graph if node.op_type == "Split"} == {2}
     # Both halves beside what is split, once a Split is the second one.

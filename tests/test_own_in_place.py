@@ -6,26 +6,25 @@ import ctypes
 import enum
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from arena_growth import taken_bytes
 from emulator.buffers import Array
 from emulator.device import FIRST_SLOT, EmulatedDevice, emulated_device
 from emulator.launching import Order
+from kernel_cases import Launches
 
+from onnxsd.artifact.onnx_file import to_bytes
 from onnxsd.kernels.choice import Kernels, choose
-from onnxsd.kernels.library import OperatorLibrary
 from onnxsd.ops.arena import arena_bytes
 from onnxsd.ops.graph import AuthoredGraph, Graph
 from onnxsd.ops.memory import OWN_IN_PLACE
 from onnxsd.ops.operators import Value
 from onnxsd.session import (
-    CustomOperators,
     Optimization,
     Provider,
     Session,
@@ -160,10 +159,6 @@ def around(case: Case, kept: Sequence[str]) -> tuple[AuthoredGraph, dict[str, Ar
     return net.graph.finish({}), net.feeds
 
 
-def as_bytes(graph: AuthoredGraph) -> bytes:
-    return bytes(ir.to_proto(graph.model).SerializeToString())
-
-
 def compared(outputs: dict[str, Array]) -> list[bytes]:
     """What the operator itself gives, in its outputs' order."""
     return [array.tobytes() for name, array in outputs.items() if "kept" not in name]
@@ -174,7 +169,7 @@ def test_what_lies_over_an_operand_is_what_lies_elsewhere(case: Case, device: Em
     found = []
     for kept in KEPT:
         graph, feeds = around(case, kept)
-        session = device.session(as_bytes(graph), lean=True)
+        session = device.session(to_bytes(graph), lean=True)
         for order, seed in ORDERS:
             with device.emulator.running(order, seed=seed):
                 found.append(compared(session.run(feeds)))
@@ -190,7 +185,7 @@ def test_on_a_gpu_too(case: Case) -> None:
     found = []
     for kept in KEPT:
         graph, feeds = around(case, kept)
-        session = Session.create(as_bytes(graph), provider=Provider.CUDA, options=settings)
+        session = Session.create(to_bytes(graph), provider=Provider.CUDA, options=settings)
         found.append(compared(session.run(feeds)))
 
     assert all(one == found[0] for one in found[1:])
@@ -206,33 +201,20 @@ ARGUMENTS = {
 }
 
 
-class Places:
-    """A `cuLaunchKernelEx` that launches nothing and notes where the operands of each kernel lie."""
+class Places(Launches):
+    """Launches of kernels on a device of its own, and where the operands of each lie."""
 
-    def __init__(self, library: OperatorLibrary, slot: int) -> None:
-        self._library, self._slot = library, slot
+    def __init__(self, device: EmulatedDevice) -> None:
+        super().__init__()
         self.launched: list[dict[str, int]] = []
-        pointer = ctypes.c_void_p
-        kind = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, ctypes.POINTER(pointer), pointer)
-        self._call = kind(self._launch)
-        address = ctypes.cast(self._call, pointer).value
-        assert address is not None
-        library.provide(slot, Provider.CPU.runtime_name, address, range(1, len(library.functions) + 1))
+        self._device, self._names = device, device.library.functions
+        # A function is the number of its name, from 1: what is 0 was not given.
+        handles = range(1, len(self._names) + 1)
+        device.library.provide(device.slot, Provider.CPU.runtime_name, self.address, handles)
 
-    def of(self, case: Case, kept: Sequence[str]) -> dict[str, int]:
-        """The addresses of the case's operator, for which those that make its operands are launched first."""
-        graph, feeds = around(case, kept)
-        own = CustomOperators(library=self._library.path, entries=(("onnxsd.device", str(self._slot)),))
-        settings = SessionSettings(optimize=Optimization.DISABLED, lean=True, custom_operators=own, threads=1)
-        session = Session.create(as_bytes(graph), provider=Provider.CPU, options=settings)
-        self.launched.clear()
-        session.run(feeds)
-        first, kernels = len(case.operands), 2 if case.operator == "FusedGroupNorm" else 1
-        of_the_case = self.launched[first : first + kernels]
-        return {name: address for places in of_the_case for name, address in places.items()}
-
-    def _launch(self, config: int, function: int, arguments: Any, extra: int) -> int:
-        name = self._library.functions[function - 1]
+    def saw(self, function: int, arguments: Any) -> None:
+        """Note the addresses that a kernel is given."""
+        name = self._names[function - 1]
         operands = next(places for begin, places in ARGUMENTS.items() if name.startswith(begin))
         self.launched.append(
             {
@@ -240,12 +222,21 @@ class Places:
                 for operand, at in operands.items()
             }
         )
-        return 0
+
+    def of(self, case: Case, kept: Sequence[str]) -> dict[str, int]:
+        """The addresses of the case's operator, for which those that make its operands are launched first."""
+        graph, feeds = around(case, kept)
+        session = self._device.session(to_bytes(graph), lean=True)
+        self.launched.clear()
+        session.run(feeds)
+        first, kernels = len(case.operands), 2 if case.operator == "FusedGroupNorm" else 1
+        of_the_case = self.launched[first : first + kernels]
+        return {name: address for places in of_the_case for name, address in places.items()}
 
 
 @pytest.fixture(scope="module")
 def places(device: EmulatedDevice) -> Places:
-    return Places(device.library, FIRST_SLOT + 3)
+    return Places(replace(device, slot=FIRST_SLOT + 3))
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=", ".join)
@@ -270,7 +261,7 @@ def test_the_arena_takes_what_is_said(tmp_path: Path, device: EmulatedDevice) ->
             net.add(case, kept)
         graph = net.graph.finish({})
         path = tmp_path / "model.onnx"
-        path.write_bytes(as_bytes(graph))
+        path.write_bytes(to_bytes(graph))
 
         assert taken_bytes(path, own_operators=True) == arena_bytes(graph)
 

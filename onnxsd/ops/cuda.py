@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from onnxsd.ops import common
 from onnxsd.ops.graph import Graph
@@ -36,6 +36,10 @@ class Cuda(Ops):
     # each shape that it fuses a bias into, a third of a second on first use; over less than 128 MiB of fp16
     # no pass is worth that.
     fused_bias_elements: ClassVar[int | None] = 1 << 26
+
+    def fuses_bias(self, shape: Shape) -> bool:
+        """Whether a convolution to this shape adds its bias itself; never where a size is symbolic."""
+        return self.fused_bias_elements is not None and _elements(shape) > self.fused_bias_elements
 
     def physical(self, shape: Shape, *, spatial: bool) -> Shape:
         if not spatial:
@@ -126,12 +130,9 @@ def _conv(
     weight = ops.weight(at / "weight", source_shape, permutation=(0, 2, 3, 1), scale=weight_scale)
     bias = ops.weight(at / "bias", (out,), scale=bias_scale)
 
-    attributes = {
-        "kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": padding, "dilations": (1, 1),
-        "group": 1,
-    }  # fmt: skip
+    attributes = conv_attributes(kernel, stride, padding)
     ((shape, _),) = OPERATORS["NhwcConv"].rule((value, weight), attributes)
-    fuses = ops.fused_bias_elements is not None and _elements(shape) > ops.fused_bias_elements
+    fuses = ops.fuses_bias(shape)
 
     def emit(*operands: Value) -> Value:
         ops.graph.within(str(at))
@@ -143,6 +144,14 @@ def _conv(
         return emit(value, weight, bias) if fuses else ops.added(bare(), bias=bias)
 
     return Product(bias=bias, bare=bare, biased=biased, fuses=fuses)
+
+
+def conv_attributes(kernel: int, stride: int, padding: Padding) -> dict[str, Any]:
+    """NhwcConv's, with one kernel size and stride for both axes."""
+    return {
+        "kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": padding, "dilations": (1, 1),
+        "group": 1,
+    }  # fmt: skip
 
 
 def _elements(shape: Shape) -> int:

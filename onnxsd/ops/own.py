@@ -225,10 +225,7 @@ def _own_conv_of_phases(
     )
     bias = ops.weight(at / "bias", (out,), scale=bias_scale)
     ops.graph.within(str(at))
-    phases = ops.graph.emit(
-        "NhwcConv", small, weight,
-        kernel_shape=(2, 2), strides=(1, 1), pads=(1, 1, 1, 1), dilations=(1, 1), group=1,
-    )  # fmt: skip
+    phases = ops.graph.emit("NhwcConv", small, weight, **cuda.conv_attributes(2, 1, SAME))
     return ops.graph.emit("Interleave", phases, bias)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,11 +42,7 @@ class Stock(cuda.Cuda):
 
     def _product(self, value: Value, bias: Value) -> cuda.Product:
         """What is large enough is a convolution's, and there that has added the bias already."""
-        most, elements = (
-            self.fused_bias_elements,
-            math.prod(size for size in value.shape if isinstance(size, int)),
-        )
-        fuses = len(value.shape) == 4 and most is not None and elements > most
+        fuses = len(value.shape) == 4 and self.fuses_bias(value.shape)
         return cuda.Product(
             bias=bias,
             bare=lambda: value,

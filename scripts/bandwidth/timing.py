@@ -94,13 +94,14 @@ class Stopwatch:
 def between_marks(events: Sequence[GpuEvent], mark: str) -> list[list[GpuEvent]]:
     """What lies between the second and the third mark, between the fourth and the fifth, and so on."""
     runs: list[list[GpuEvent]] = []
-    marks = 0
+    marks, inside = 0, False
     for event in events:
         if event.name == mark:
             marks += 1
-            if marks > 1 and marks % 2 == 0:
+            inside = marks % 2 == 0
+            if inside:
                 runs.append([])
-        elif marks > 1 and marks % 2 == 0:
+        elif inside:
             runs[-1].append(event)
     return runs
 

@@ -6,6 +6,7 @@ exact sum `x + skip + row + bias`; what follows is exact of that s.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,16 @@ def geglu(x: Array, bias: Array) -> Exact:
     """The left half of each row times the gelu of its right half."""
     left, right = np.split(x.astype(np.float64) + bias.astype(np.float64), 2, axis=-1)
     return Exact(numbers=left * right * 0.5 * special.erfc(-right / np.sqrt(2.0)))
+
+
+def interleaved(z: Array, bias: Array | None) -> Exact:
+    """Four phases of z (images, rows + 1, columns + 1, 4·channels) put together, plus bias."""
+    images, rows, columns, channels = (z.shape[0], z.shape[1] - 1, z.shape[2] - 1, z.shape[3] // 4)
+    large = np.empty((images, 2 * rows, 2 * columns, channels), z.dtype)
+    for phase, (p, q) in enumerate(itertools.product(range(2), repeat=2)):
+        own = slice(phase * channels, (phase + 1) * channels)
+        large[:, p::2, q::2] = z[:, p : p + rows, q : q + columns, own]
+    return added(large, bias)
 
 
 def softmax(x: Array) -> Exact:
