@@ -32,10 +32,10 @@ from onnxsd.models import clip
 from onnxsd.models.components import Blueprint
 from onnxsd.ops import Target
 from onnxsd.ops.graph import AuthoredGraph
+from onnxsd.prompt.tokenizer import CONTEXT_TOKENS
 from onnxsd.session import Provider, SessionSettings, available, resolve
 from onnxsd.tensors import DType
 
-TOKENS = 77
 SCHEMA = 1
 
 
@@ -118,7 +118,7 @@ def _sizes(folder: Folder, blueprint: Blueprint, size: int) -> dict[str, int]:
         return {"batch": 1, "sequence": clip.parse(blueprint.config).max_positions}
     side = size if name == "vae_encoder" else size // factor
     rows = 2 if name == folder.manifest.latent.denoiser else 1
-    sizes = {"batch": rows, "height": side, "width": side, "sequence": TOKENS}
+    sizes = {"batch": rows, "height": side, "width": side, "sequence": CONTEXT_TOKENS}
     return {symbol: sizes[symbol] for symbol in blueprint.component.symbols}
 
 

@@ -7,8 +7,9 @@ sees every kernel of the process. Every distinct call of an own operator in a st
 decode becomes a session of its own, and so does the same work by stock operators, the additions that own ones
 absorb included; a bias that stock convolutions add by themselves costs them nothing here. A time is the
 median over --runs of the sum of a call's kernels. What a call must move is each operand once and each output
-once, whatever its kernels read again. Where that exceeds the GPU's cache, other memory is read before each
-run; else operands are in the cache, as what the node before has just written is in a step.
+once, and what a group norm normalizes once more, whatever its kernels read again. Where that exceeds the
+GPU's cache, other memory is read before each run; else operands are in the cache, as what the node before has
+just written is in a step.
 """
 
 from __future__ import annotations

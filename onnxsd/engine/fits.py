@@ -10,6 +10,7 @@ from itertools import islice
 from onnxsd.artifact.folder import Folder
 from onnxsd.ops import Target
 from onnxsd.ops.arena import arena_bytes
+from onnxsd.prompt.tokenizer import CONTEXT_TOKENS
 
 # Sizes that are tried, as shares of what was asked for.
 SHARES = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
@@ -19,8 +20,6 @@ COARSE_FROM_PX, COARSE_STEP_PX = 512, 64
 # 1024², batch 2, took 1.14 GB on an H200, of which ONNX Runtime's allocator (reusing and planning, as it does
 # unless told otherwise) explains 1.07 GB by its rules.
 WORKSPACE_BYTES = 256 << 20
-# Length of a prompt's chunk; a longer context changes little.
-TOKENS = 77
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,8 @@ def _needs(folder: Folder, asked: Offer, target: Target, *, rows_per_image: int)
     def latents(offer: Offer) -> dict[str, int]:
         return {"height": offer.height // factor, "width": offer.width // factor}
 
-    sizes = {"batch": rows_per_image * asked.images, "sequence": TOKENS, **latents(asked)}
+    # A longer context than one chunk of a prompt changes little.
+    sizes = {"batch": rows_per_image * asked.images, "sequence": CONTEXT_TOKENS, **latents(asked)}
     denoiser = folder.blueprint(folder.manifest.latent.denoiser)
     denoiser_bytes = arena_bytes(denoiser.author(target, dtype, sizes))
 

@@ -16,9 +16,9 @@ from onnxsd.engine.step_graph import LoopShape, author_loop
 from onnxsd.models.components import Blueprint
 from onnxsd.ops import Target
 from onnxsd.ops.operators import OWN
+from onnxsd.prompt.tokenizer import CONTEXT_TOKENS
 from onnxsd.tensors import DType, aligned
 
-TOKENS = 77
 # What operands are for, by their places.
 OPERANDS: Mapping[str, tuple[str, ...]] = {
     "FusedGroupNorm": ("x", "gamma", "beta", "skip", "bias"),
@@ -116,8 +116,8 @@ def works(blueprint: Callable[[str], Blueprint], latent: LatentRecord, size: int
     """
     side = size // latent.factor
     shape = LoopShape(
-        images=1, channels=latent.channels, height=side, width=side, sequence=TOKENS, calls=FEWEST_CALLS,
-        kept=0, guided=True, noisy=False,
+        images=1, channels=latent.channels, height=side, width=side, sequence=CONTEXT_TOKENS,
+        calls=FEWEST_CALLS, kept=0, guided=True, noisy=False,
     )  # fmt: skip
     step = author_loop(blueprint(latent.denoiser), Target.OWN, DType.FLOAT16, shape).step
     decode = author_pixels(
